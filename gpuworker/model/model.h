@@ -1,0 +1,117 @@
+/* What a model family offers: one file in this folder, written once against the op vocabulary (backend/backend.h).
+ *
+ * A model_t is one checkpoint's weights on one backend, shared by its sessions. A session's part of the model (model_state_t, defined by
+ * the family) holds every buffer of one shape; `forecast` enqueues the whole forecast on it, the same calls in the same order every
+ * time, so that the engine can capture it once as a graph. What varies between calls is data in the staging buffers:
+ *
+ *     family->open      once: allocate all buffers of the shape, compute and upload tables
+ *     family->prepare   every call, host only: complete the staged inputs (token indices, calendars, masks) from what the caller filled in
+ *     family->forecast  captured: copy in, compute, copy out. No host decisions.
+ *
+ * The interface is the same for decoders with a cache, encoders (one pass), token samplers (several fields, paths) and flow matching
+ * (a fixed number of denoise steps): they differ in what happens inside forecast.
+ * All functions: the backend's thread; 0 or a MODEL_ERR_*, text in error_text(). */
+#ifndef BARCAST_GPUWORKER_MODEL_MODEL_H
+#define BARCAST_GPUWORKER_MODEL_MODEL_H
+
+#include "gpuworker/backend/backend.h"
+#include "gpuworker/weights/checkpoint.h"
+
+enum {
+    MODEL_OK = 0,
+    MODEL_ERR_CHECKPOINT = -1, /* weights or config.json */
+    MODEL_ERR_SHAPE = -2,      /* this model cannot do that context, horizon, variates, samples */
+    MODEL_ERR_BACKEND = -3,    /* the backend failed or ran out of memory */
+    MODEL_ERR_FAMILY = -4      /* no family knows this config.json */
+};
+
+enum { MODEL_QUANTILES_MOST = 99 };
+
+/* One session's shape. */
+typedef struct {
+    uint32_t batch;     /* series */
+    uint32_t variates;  /* rows a series, the exogenous last */
+    uint32_t exogenous; /* of these: known in the future */
+    uint32_t context;   /* bars */
+    uint32_t horizon;   /* bars */
+    uint32_t samples;   /* paths; 0: mean only */
+    uint32_t quantile_count;
+    float quantiles[MODEL_QUANTILES_MOST]; /* ascending, in (0, 1) */
+    backend_dtype_t precision;             /* BACKEND_F32 or BACKEND_BF16 */
+} model_shape_t;
+
+/* Staged inputs, host memory of the session, filled by the caller for series 0 .. count-1 before a run. The newest bar is last; a series
+ * with `length` < context bars has them at the end, zeros and mask 0 before. */
+typedef struct {
+    float *values;      /* [batch][variates][context]; masked values hold 0 */
+    uint8_t *mask;      /* [batch][variates][context]; 1 observed */
+    uint32_t *length;   /* [batch]: bars that exist, 1 to context */
+    int32_t *group;     /* [batch][variates]: variates attend each other when equal */
+    uint64_t *key;      /* [batch]: random-number key, see model_random_key */
+    uint8_t *log_price; /* [batch][variates]: 1 where values are prices (naive walks in logs) */
+    int64_t *time_ns;   /* [batch][context + horizon]: open times; families without a calendar ignore them */
+    float *future;      /* [batch][exogenous][horizon] */
+} model_input_t;
+
+/* Results, host memory of the session, valid until its next run. NULL where the model or shape gives none. */
+typedef struct {
+    const float *mean;      /* [batch][variates][horizon] */
+    const float *quantiles; /* [batch][variates][quantile_count][horizon], levels ascending, never crossing */
+    const float *samples;   /* [batch][samples][variates][sample_stride], the first `horizon` of a row count */
+    uint32_t sample_stride;
+} model_output_t;
+
+typedef struct model model_t;             /* defined by the family; begins with a model_base_t */
+typedef struct model_state model_state_t; /* likewise defined by the family */
+
+/* Called during an eager run with every tensor that the goldens name ("s0.layer_3", step 0; "steps.mean", step 2). */
+typedef void (*model_tap_t)(void *context, const char *name, int step, const backend_tensor_t *tensor, int rank,
+                            const int64_t *dim);
+
+typedef struct {
+    const char *family; /* "toto1" */
+    int64_t parameters;
+    size_t weight_bytes;                 /* on the device */
+    uint32_t patch;                      /* context is rounded up to a multiple */
+    uint32_t context_most, horizon_most; /* 0: no limit */
+    bool samples;                        /* can draw paths */
+    bool quantiles_without_samples;      /* gives quantiles by itself */
+} model_info_t;
+
+typedef struct {
+    const char *name;
+    /* Does this config.json belong to the family? Looks at keys only; no error text. */
+    bool (*matches)(const checkpoint_t *checkpoint);
+    int (*load)(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+    void (*unload)(model_t *model);
+    void (*info)(const model_t *model, model_info_t *out);
+    /* Allocates everything; rounds shape->context up to the patch in place. `input` and `output` get their pointers. */
+    int (*open)(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
+    void (*prepare)(model_state_t *state);
+    int (*forecast)(model_state_t *state);
+    void (*close)(model_state_t *state);
+    void (*set_tap)(model_state_t *state, model_tap_t tap, void *context);
+    /* A seeded random checkpoint of that family: size is a published name ("base") or "tiny". Deterministic. NULL: none. */
+    int (*create)(const char *size, uint64_t seed, const char *dir);
+} model_family_t;
+
+/* Every family: NULL-terminated. Naive is not in a directory and is found by its name. */
+extern const model_family_t *const model_families[];
+
+/* The common beginning of every model_t. */
+typedef struct {
+    const model_family_t *family;
+    backend_t *backend;
+} model_base_t;
+
+/* Loads DIR ("naive" for the built-in one): finds the family by config.json. The checkpoint is closed again when the weights are up;
+ * *revision (17 bytes) gets its revision. */
+int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17]);
+void model_unload(model_t *model);
+const model_family_t *model_family(const model_t *model);
+
+/* Key of the counter-based random numbers of one forecast: a function of nothing but these, so that a forecast does not depend on its batch
+ * mates, its worker or a retry. */
+uint64_t model_random_key(uint64_t seed, const char *symbol, int64_t cutoff_ns);
+
+#endif
