@@ -249,8 +249,10 @@ int backend_causal_scale_extend(backend_t *backend, const backend_causal_scale_e
  * code's replace_extreme_values).
  * Output row = row · max(draws, 1) .. for samples: series-major, then draw, then variate: ((row / variates) · draws + draw) · variates +
  * row % variates; value p of it goes to paths + output row · path_stride + *step · patch + p.
- * Random numbers: Philox4x32-10, key = keys[series], counter = (value index *step·patch+p, sample, variate, stream 1); component by
- * inverse cdf of the first uniform, Student-t by Bailey's polar form t = sqrt(df (u^(-2/df) - 1)) cos(2πv) of the next two. */
+ * Random numbers: one Philox block a value (philox.h), key = keys[series], counter = (*step·patch + p, path, variate,
+ * PHILOX_STREAM_STUDENT_T), path = ((row / variates) mod samples) · max(draws, 1) + draw, words as philox_uniform: the first picks the
+ * component (the first one whose running sum of weights, in order, exceeds it; else the last), the second and third, u and v, give
+ * Bailey's polar form t = sqrt(df · expm1(-2 ln(u) / df)) cos(2πv). The value is loc + scale · t. All in F32. */
 typedef struct {
     backend_tensor_t head;
     int64_t rows, patch, components;
