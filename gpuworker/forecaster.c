@@ -1,0 +1,370 @@
+#include "gpuworker/forecaster.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "gpuworker/engine/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COMPLAINT_INTERVAL_S = 10 };
+
+typedef struct {
+    const config_model_t *config;
+    uint32_t index; /* in the config, and in the publisher's topics */
+    model_t *model;
+    char revision[17];
+    windows_t *windows;
+    uint32_t session_count;
+    session_t *sessions[CONFIG_BUCKETS_MOST]; /* ascending buckets */
+    wire_forecast_t message;                  /* what is the same in every forecast is filled in once */
+} hosted_t;
+
+/* One series of a run. */
+typedef struct {
+    uint32_t item; /* in the batch */
+    window_t window;
+} slot_t;
+
+struct forecaster {
+    forecaster_parts_t parts;
+    uint32_t hosted_count;
+    hosted_t hosted[CONFIG_MODELS_MOST];
+    slot_t *slots;  /* [biggest bucket] */
+    float *samples; /* one forecast's published samples, [fields][samples][horizon] */
+    log_limit_t not_finite, run_failed;
+};
+
+/* ---- opening ------------------------------------------------------------------------------------------------------------------- */
+
+static backend_dtype_t precision_of(const config_model_t *config, const backend_t *backend)
+{
+    if (config->precision == CONFIG_PRECISION_AUTO)
+        return backend_has_bf16(backend) ? BACKEND_BF16 : BACKEND_F32;
+    return config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
+}
+
+static model_shape_t shape_of(const config_model_t *config, uint32_t variates, uint32_t batch, backend_dtype_t precision)
+{
+    model_shape_t shape = {.batch = batch,
+                           .variates = variates,
+                           .context = config->context,
+                           .horizon = config->horizon,
+                           .samples = config->samples,
+                           .quantile_count = config->quantile_count,
+                           .precision = precision};
+    for (uint32_t i = 0; i < config->quantile_count; i++)
+        shape.quantiles[i] = (float)config->quantiles[i];
+    return shape;
+}
+
+/* Biggest bucket first: what fits then leaves room for no surprise later. */
+static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, backend_dtype_t precision)
+{
+    const config_model_t *config = hosted->config;
+    for (uint32_t i = config->bucket_count; i-- > 0;) {
+        model_shape_t shape = shape_of(config, windows_field_count(hosted->windows), config->buckets[i], precision);
+        session_t *session;
+        int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
+        if (rc == SESSION_ERR_MEMORY && i > 0) {
+            log_warning("model %s: no session for batches of %u: %s", config->name, config->buckets[i], error_text());
+            continue;
+        }
+        if (rc < 0)
+            return error_add(rc == SESSION_ERR_MEMORY ? FORECASTER_ERR_MEMORY : FORECASTER_ERR_MODEL, "session of batch %u",
+                             config->buckets[i]);
+        memmove(hosted->sessions + 1, hosted->sessions, hosted->session_count * sizeof *hosted->sessions);
+        hosted->sessions[0] = session;
+        hosted->session_count++;
+        session_stats_t stats;
+        session_stats(session, &stats);
+        shm_counter_add(parts->counters, SHM_COUNTER_SESSIONS_OPEN, 1);
+        shm_counter_add(parts->counters, SHM_COUNTER_GRAPH_CAPTURES, stats.captures);
+    }
+    return FORECASTER_OK;
+}
+
+static void prepare_message(hosted_t *hosted, const char *worker)
+{
+    const config_model_t *config = hosted->config;
+    const model_shape_t *shape = session_shape(hosted->sessions[0]);
+    wire_forecast_t *message = &hosted->message;
+    *message = (wire_forecast_t){.seed = config->seed,
+                                 .horizon = shape->horizon,
+                                 .context = shape->context,
+                                 .sample_count = shape->samples,
+                                 .field_count = shape->variates};
+    snprintf(message->model, sizeof message->model, "%s", config->name);
+    snprintf(message->model_revision, sizeof message->model_revision, "%s", hosted->revision);
+    snprintf(message->worker, sizeof message->worker, "%s", worker);
+    if (session_output(hosted->sessions[0])->quantiles) {
+        message->quantile_count = config->quantile_count;
+        memcpy(message->quantile_levels, config->quantiles, config->quantile_count * sizeof *config->quantiles);
+    }
+    for (uint32_t i = 0; i < shape->variates; i++)
+        snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s", windows_field_name(hosted->windows, i));
+}
+
+static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
+{
+    const config_t *config = parts->config;
+    backend_dtype_t precision = precision_of(hosted->config, parts->backend);
+    int rc = model_load(parts->backend, hosted->config->path, precision, &hosted->model, hosted->revision);
+    if (rc < 0)
+        return FORECASTER_ERR_MODEL;
+
+    model_info_t info;
+    model_family(hosted->model)->info(hosted->model, &info);
+    uint32_t patch = info.patch ? info.patch : 1;
+    uint32_t context = (hosted->config->context + patch - 1) / patch * patch;
+    /* One slot of a ring may hold the bar in progress, another the one that replaces the oldest. */
+    if (context + 2 > config->shm.ring_bars)
+        return error_set(FORECASTER_ERR_MODEL, "a context of %u bars does not fit in rings of %u: raise ring_bars in [shm]",
+                         context, config->shm.ring_bars);
+    if (windows_open(hosted->config, context, &hosted->windows) < 0)
+        return FORECASTER_ERR_MODEL;
+    rc = open_sessions(hosted, parts, precision);
+    if (rc < 0)
+        return rc;
+    prepare_message(hosted, parts->worker);
+    return FORECASTER_OK;
+}
+
+static uint32_t biggest_bucket(const hosted_t *hosted)
+{
+    return session_shape(hosted->sessions[hosted->session_count - 1])->batch;
+}
+
+static int allocate_scratch(forecaster_t *forecaster)
+{
+    size_t slots = 1, samples = 1;
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++) {
+        const hosted_t *hosted = &forecaster->hosted[i];
+        const model_shape_t *shape = session_shape(hosted->sessions[0]);
+        size_t published = hosted->config->publish_samples ? (size_t)shape->variates * shape->samples * shape->horizon : 0;
+        slots = biggest_bucket(hosted) > slots ? biggest_bucket(hosted) : slots;
+        samples = published > samples ? published : samples;
+    }
+    forecaster->slots = calloc(slots, sizeof *forecaster->slots);
+    forecaster->samples = calloc(samples, sizeof *forecaster->samples);
+    if (!forecaster->slots || !forecaster->samples)
+        return error_set(FORECASTER_ERR_MEMORY, "out of memory for batches of %zu series", slots);
+    return FORECASTER_OK;
+}
+
+int forecaster_open(const forecaster_parts_t *parts, forecaster_t **out)
+{
+    forecaster_t *forecaster = calloc(1, sizeof *forecaster);
+    if (!forecaster)
+        return error_set(FORECASTER_ERR_MEMORY, "out of memory");
+    forecaster->parts = *parts;
+    uint32_t sessions = 0;
+    int rc = FORECASTER_OK;
+    for (uint32_t i = 0; i < parts->config->model_count && rc == FORECASTER_OK; i++) {
+        hosted_t *hosted = &forecaster->hosted[forecaster->hosted_count++];
+        hosted->config = &parts->config->models[i];
+        hosted->index = i;
+        rc = open_model(hosted, parts);
+        sessions += hosted->session_count;
+        if (rc == FORECASTER_OK && sessions > WIRE_SESSIONS_MOST)
+            rc = error_set(FORECASTER_ERR_MODEL, "more than %d sessions in all: use fewer buckets", WIRE_SESSIONS_MOST);
+        if (rc < 0)
+            error_add(rc, "model %s", hosted->config->name);
+    }
+    if (rc == FORECASTER_OK)
+        rc = allocate_scratch(forecaster);
+    if (rc < 0) {
+        forecaster_close(forecaster);
+        return rc;
+    }
+    *out = forecaster;
+    return FORECASTER_OK;
+}
+
+void forecaster_close(forecaster_t *forecaster)
+{
+    if (!forecaster)
+        return;
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++) {
+        hosted_t *hosted = &forecaster->hosted[i];
+        for (uint32_t k = 0; k < hosted->session_count; k++)
+            session_close(hosted->sessions[k]);
+        windows_close(hosted->windows);
+        if (hosted->model)
+            model_unload(hosted->model);
+    }
+    free(forecaster->slots);
+    free(forecaster->samples);
+    free(forecaster);
+}
+
+uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[static WIRE_SESSIONS_MOST])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++)
+        for (uint32_t k = 0; k < forecaster->hosted[i].session_count; k++) {
+            const session_t *session = forecaster->hosted[i].sessions[k];
+            session_stats_t stats;
+            session_stats(session, &stats);
+            out[count] = (wire_session_t){.batch = session_shape(session)->batch, .run_ns = stats.run_ns};
+            snprintf(out[count].model, sizeof out[count].model, "%s", forecaster->hosted[i].config->name);
+            count++;
+        }
+    return count;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------------------- */
+
+static bool all_finite(const float *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return false;
+    return true;
+}
+
+/* Points the message's fields at series `slot` of the output; false when a value is not finite. */
+static bool take_output(forecaster_t *forecaster, hosted_t *hosted, const session_t *session, uint32_t slot)
+{
+    const model_shape_t *shape = session_shape(session);
+    const model_output_t *output = session_output(session);
+    size_t horizon = shape->horizon, quantiles = hosted->message.quantile_count;
+    bool finite = true;
+    for (uint32_t i = 0; i < shape->variates; i++) {
+        size_t row = (size_t)slot * shape->variates + i;
+        wire_field_t *field = &hosted->message.fields[i];
+        field->mean = output->mean ? output->mean + row * horizon : NULL;
+        field->quantiles = output->quantiles ? output->quantiles + row * quantiles * horizon : NULL;
+        field->samples = NULL;
+        finite = finite && (!field->mean || all_finite(field->mean, horizon)) &&
+                 (!field->quantiles || all_finite(field->quantiles, quantiles * horizon));
+        if (hosted->config->publish_samples && output->samples) {
+            float *to = forecaster->samples + (size_t)i * shape->samples * horizon;
+            for (size_t sample = 0; sample < shape->samples; sample++) {
+                size_t from = (((size_t)slot * shape->samples + sample) * shape->variates + i) * output->sample_stride;
+                memcpy(to + sample * horizon, output->samples + from, horizon * sizeof *to);
+            }
+            field->samples = to;
+            finite = finite && all_finite(to, shape->samples * horizon);
+        }
+    }
+    return finite;
+}
+
+static wire_item_status_t publish(forecaster_t *forecaster, hosted_t *hosted, const session_t *session, uint32_t slot,
+                                  const wire_item_t *item)
+{
+    const window_t *window = &forecaster->slots[slot].window;
+    uint64_t held_back;
+    if (!take_output(forecaster, hosted, session, slot)) {
+        if (log_allow(&forecaster->not_finite, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
+            log_warning("model %s gave no finite forecast for %s (%llu more complaints of this kind were held back)",
+                        hosted->config->name, window->symbol, (unsigned long long)held_back);
+        return WIRE_ITEM_FAILED;
+    }
+    wire_forecast_t *message = &hosted->message;
+    snprintf(message->symbol, sizeof message->symbol, "%s", window->symbol);
+    message->interval_ns = window->interval_ns;
+    message->cutoff_ns = window->cutoff_ns;
+    message->start_ns = window->cutoff_ns + window->interval_ns;
+    message->bar_index = item->end - 1;
+    message->last = window->last;
+    message->stored_ns = item->stored_ns;
+    message->created_ns = clock_realtime_ns();
+    if (publisher_send(forecaster->parts.publisher, hosted->index, item->symbol_id, message) < 0) {
+        if (log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
+            log_warning("model %s, %s: cannot publish: %s", hosted->config->name, window->symbol, error_text());
+        return WIRE_ITEM_FAILED;
+    }
+    shm_latency_record(forecaster->parts.counters, message->published_ns - item->stored_ns);
+    return WIRE_ITEM_OK;
+}
+
+/* Gathers items from *next on into the session until it is full or they end; returns the number of series. */
+static uint32_t gather(forecaster_t *forecaster, hosted_t *hosted, const shm_segment_t *segment, session_t *session,
+                       const wire_assign_t *assign, uint32_t *next, uint8_t *status)
+{
+    const model_shape_t *shape = session_shape(session);
+    uint32_t count = 0;
+    for (; *next < assign->count && count < shape->batch; (*next)++) {
+        slot_t *slot = &forecaster->slots[count];
+        status[*next] = (uint8_t)windows_gather(hosted->windows, segment, &assign->items[*next], shape, session_input(session),
+                                                count, &slot->window);
+        if (status[*next] == WIRE_ITEM_OK) {
+            slot->item = *next;
+            count++;
+        } else if (status[*next] == WIRE_ITEM_OVERRUN) {
+            shm_counter_add(forecaster->parts.counters, SHM_COUNTER_RING_OVERRUNS, 1);
+        }
+    }
+    return count;
+}
+
+static int run_session(forecaster_t *forecaster, hosted_t *hosted, session_t *session, uint32_t count, int64_t *compute_ns)
+{
+    session_stats_t before, after;
+    session_stats(session, &before);
+    int64_t start = clock_monotonic_ns();
+    int rc = session_run(session, count);
+    hosted->message.computed_ns = clock_monotonic_ns();
+    session_stats(session, &after);
+
+    *compute_ns += hosted->message.computed_ns - start;
+    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_COMPUTE_NS, (uint64_t)(hosted->message.computed_ns - start));
+    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_GRAPH_CAPTURES, after.captures - before.captures);
+    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_GRAPH_REPLAYS, after.replays - before.replays);
+    if (rc == SESSION_ERR_DEVICE)
+        return error_add(FORECASTER_ERR_DEVICE, "model %s", hosted->config->name);
+    uint64_t held_back;
+    if (rc < 0 && log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
+        log_warning("model %s: a batch of %u failed: %s", hosted->config->name, count, error_text());
+    return rc < 0 ? FORECASTER_ERR_MODEL : FORECASTER_OK;
+}
+
+static hosted_t *find_model(forecaster_t *forecaster, const char *name)
+{
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++)
+        if (strcmp(forecaster->hosted[i].config->name, name) == 0)
+            return &forecaster->hosted[i];
+    return NULL;
+}
+
+static session_t *smallest_that_fits(const hosted_t *hosted, uint32_t series)
+{
+    for (uint32_t i = 0; i < hosted->session_count; i++)
+        if (session_shape(hosted->sessions[i])->batch >= series)
+            return hosted->sessions[i];
+    return hosted->sessions[hosted->session_count - 1];
+}
+
+int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign, wire_done_t *done)
+{
+    done->count = assign->count;
+    done->compute_ns = 0;
+    hosted_t *hosted = find_model(forecaster, assign->model);
+    if (!hosted) {
+        memset(done->status, WIRE_ITEM_FAILED, assign->count);
+        return FORECASTER_OK;
+    }
+    hosted->message.assigned_ns = clock_monotonic_ns();
+    for (uint32_t next = 0; next < assign->count;) {
+        session_t *session = smallest_that_fits(hosted, assign->count - next);
+        uint32_t count = gather(forecaster, hosted, segment, session, assign, &next, done->status);
+        if (!count)
+            continue;
+        int rc = run_session(forecaster, hosted, session, count, &done->compute_ns);
+        if (rc == FORECASTER_ERR_DEVICE)
+            return rc;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t item = forecaster->slots[i].item;
+            done->status[item] = rc < 0 ? WIRE_ITEM_FAILED : (uint8_t)publish(forecaster, hosted, session, i, &assign->items[item]);
+            shm_counter_add(forecaster->parts.counters,
+                            done->status[item] == WIRE_ITEM_OK ? SHM_COUNTER_FORECASTS : SHM_COUNTER_FORECASTS_FAILED, 1);
+        }
+    }
+    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_BATCHES_RUN, 1);
+    return FORECASTER_OK;
+}
