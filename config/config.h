@@ -52,12 +52,13 @@ typedef struct {
 typedef struct {
     char name[CONFIG_NAME_BYTES];    /* [model.NAME]: the name in topics */
     char path[CONFIG_TEXT_BYTES];    /* checkpoint directory, relative to the config file; "naive" is built in */
-    char symbols[CONFIG_TEXT_BYTES]; /* patterns, comma-separated, of the symbols it forecasts */
-    char fields[CONFIG_TEXT_BYTES];  /* bar fields fed in as variates, the first is the target: open high low close volume amount */
-    uint32_t context;                /* bars; rounded up to the model's patch */
-    uint32_t context_min;            /* a symbol is forecast once it has that many closed bars */
-    uint32_t horizon;                /* bars */
-    uint32_t samples;                /* paths; 0: mean only */
+    char symbols[CONFIG_TEXT_BYTES]; /* patterns of the symbols it forecasts: "BTC-USD,ETH*", no blanks */
+    char fields
+        [CONFIG_TEXT_BYTES]; /* bar fields fed in as variates, the first is the target: "close,volume", no blanks, no doubles */
+    uint32_t context;        /* bars; rounded up to the model's patch */
+    uint32_t context_min;    /* a symbol is forecast once it has that many closed bars */
+    uint32_t horizon;        /* bars */
+    uint32_t samples;        /* paths; 0: mean only */
     bool publish_samples;
     uint64_t seed;
     uint32_t quantile_count;
@@ -122,8 +123,12 @@ void config_print_sample(FILE *to);
 void config_print(const config_t *config, FILE *to);
 
 /* Derived names. All write NUL-terminated text of at most CONFIG_TEXT_BYTES; CONFIG_ERR_VALUE when it does not fit. */
-int config_runtime_dir(const config_t *config, char out[static CONFIG_TEXT_BYTES]); /* $XDG_RUNTIME_DIR or /tmp, barcast-UID/NAME */
+
+/* instance.runtime_dir, else $XDG_RUNTIME_DIR/barcast/NAME, else /tmp/barcast-UID/NAME. Nothing is created. */
+int config_runtime_dir(const config_t *config, char out[static CONFIG_TEXT_BYTES]);
+/* As given, else ipc://RUNTIME_DIR/scheduler. A unix socket's path of more than 107 bytes is CONFIG_ERR_VALUE, here and below. */
 int config_scheduler_endpoint(const config_t *config, char out[static CONFIG_TEXT_BYTES]);
+/* Of worker I: as given with PORT + I or, for I > 0, PATH.I; else ipc://RUNTIME_DIR/publish.I. */
 int config_publish_endpoint(const config_t *config, uint32_t worker, char out[static CONFIG_TEXT_BYTES]);
 
 #endif
