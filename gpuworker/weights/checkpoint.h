@@ -2,7 +2,9 @@
  * model.safetensors.index.json names. Files are memory-mapped read-only; nothing is converted on disk.
  *
  * Everything is validated at open: header length and JSON, dtypes, shapes against byte ranges, ranges inside the file, none overlapping,
- * no holes, each tensor of the index in its shard. An error names file and tensor and says what was expected. Read-only after open: any thread. */
+ * no holes, each tensor of the index in its shard and in no other. An error names file and tensor and says what was expected. Read-only after
+ * open: any thread. The files must not be cut short while a checkpoint is open (replacing them is harmless): reading a page that is gone is a
+ * bus error. */
 #ifndef BARCAST_GPUWORKER_WEIGHTS_CHECKPOINT_H
 #define BARCAST_GPUWORKER_WEIGHTS_CHECKPOINT_H
 
@@ -53,25 +55,34 @@ size_t checkpoint_count(const checkpoint_t *checkpoint);
 const checkpoint_tensor_t *checkpoint_at(const checkpoint_t *checkpoint, size_t index);       /* in name order */
 const checkpoint_tensor_t *checkpoint_find(const checkpoint_t *checkpoint, const char *name); /* NULL when absent */
 const char *checkpoint_path(const checkpoint_t *checkpoint);
-/* Hash of names, shapes and config.json as 16 hex digits: the model_revision of forecasts (contents are not read). */
+/* Hash of config.json and of each tensor's name, dtype, shape and first bytes as 16 hex digits: the model_revision of forecasts. Two sets of
+ * weights differ in it although it reads a page a tensor only; how they are split over shards does not matter. */
 const char *checkpoint_revision(const checkpoint_t *checkpoint);
+size_t checkpoint_bytes(const checkpoint_t *checkpoint);            /* of all weight files */
+const char *checkpoint_config_json(const checkpoint_t *checkpoint); /* the text of config.json; "" without one */
 
-/* The tensor as float, converted from f32, f16, bf16 or f64 into `out` [elements]; shape must equal dim[rank]. Names the tensor on error. */
+/* "BF16": the format's own name of a dtype. */
+const char *checkpoint_dtype_name(checkpoint_dtype_t dtype);
+
+/* The tensor as float, converted from f32, f16, bf16 or f64 (as int64: from i64, i32, u8 or bool) into `out` [elements]; shape must equal
+ * dim[rank]. Names the tensor on error. */
 int checkpoint_read_f32(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim, float *out);
 int checkpoint_read_i64(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim, int64_t *out);
 
-/* config.json: typed look-ups by key ("a.b" descends). Missing or mistyped: CHECKPOINT_ERR_CONFIG with the key's name, out untouched. */
+/* config.json: typed look-ups by key ("a.b" descends). Missing, mistyped or out of range: CHECKPOINT_ERR_CONFIG with the key's name, out
+ * untouched. A whole number is also a f64; a f64 is finite. */
 int checkpoint_config_i64(const checkpoint_t *checkpoint, const char *key, int64_t least, int64_t most, int64_t *out);
 int checkpoint_config_f64(const checkpoint_t *checkpoint, const char *key, double *out);
 int checkpoint_config_bool(const checkpoint_t *checkpoint, const char *key, bool *out);
 int checkpoint_config_text(const checkpoint_t *checkpoint, const char *key, const char **out); /* borrowed */
 bool checkpoint_config_has(const checkpoint_t *checkpoint, const char *key);
-/* Length of the array at `key`, its numbers into out[most]; a negative code otherwise. */
+/* The array at `key`: its length into *count, its values into out[most]; more than `most` of them is an error. */
 int checkpoint_config_numbers(const checkpoint_t *checkpoint, const char *key, double *out, size_t most, size_t *count);
 int checkpoint_config_texts(const checkpoint_t *checkpoint, const char *key, const char **out, size_t most, size_t *count);
 
-/* Writes a checkpoint directory in the same format (the tools that make seeded models, and the tests' fixtures). Tensors are F32 in memory
- * and stored as `dtype` (F32 or BF16). config_json is written as it is. Existing files are replaced. */
+/* Writes a checkpoint directory in the same format (the tools that make seeded models, and the tests' fixtures): DIR, made with its parents
+ * where missing, config.json as given, and model.safetensors with the tensors in the order given. Tensors are F32 in memory and stored as
+ * `dtype` (F32 or BF16). Existing files are replaced as a whole, so tensors[].data may lie in the mapping of the old one. */
 typedef struct {
     const char *name;
     int rank;
