@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static const char *process_name = "barcast";
@@ -23,10 +24,23 @@ static const char *level_word(log_level_t level)
     }
 }
 
+static log_level_t level_wanted(log_level_t otherwise)
+{
+    static const struct {
+        const char *name;
+        log_level_t level;
+    } levels[] = {{"error", LOG_ERROR}, {"warning", LOG_WARNING}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}};
+    const char *wanted = getenv("BARCAST_LOG");
+    for (size_t i = 0; wanted && i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(wanted, levels[i].name) == 0)
+            return levels[i].level;
+    return otherwise;
+}
+
 void log_open(const char *process, log_level_t level)
 {
     process_name = process;
-    most = level;
+    most = level_wanted(level);
     journal = getenv("JOURNAL_STREAM") != NULL;
 }
 

@@ -9,7 +9,8 @@
 
 typedef enum { LOG_ERROR = 3, LOG_WARNING = 4, LOG_INFO = 6, LOG_DEBUG = 7 } log_level_t;
 
-/* Call once at the start of main. `process` is borrowed for ever. Lines above `level` are dropped. */
+/* Call once at the start of main. `process` is borrowed for ever. Lines above `level` are dropped; the environment's BARCAST_LOG (error,
+ * warning, info or debug) takes precedence over it. */
 void log_open(const char *process, log_level_t level);
 
 void log_line(log_level_t level, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -11,7 +11,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static const char usage[] = "usage: barcast-gpuworker --config FILE --index N [--device cpu|cuda] [--quiet]\n"
+static const char usage[] = "usage: barcast-gpuworker --config FILE --index N [--device cpu|cuda]\n"
                             "\n"
                             "One worker of a Barcast instance: loads the config's models on one device, forecasts what\n"
                             "barcast-scheduler assigns and publishes it. `barcast run` starts as many as the config says.\n"
@@ -19,14 +19,12 @@ static const char usage[] = "usage: barcast-gpuworker --config FILE --index N [-
                             "\n"
                             "  --config FILE      the instance's configuration\n"
                             "  --index N          which worker this is, from 0: decides its name, publish endpoint and GPU\n"
-                            "  --device cpu|cuda  instead of the config's\n"
-                            "  --quiet            warnings and errors only\n";
+                            "  --device cpu|cuda  instead of the config's\n";
 
 typedef struct {
     const char *config;
     uint32_t index;
     config_device_t device;
-    bool quiet;
 } arguments_t;
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -52,9 +50,11 @@ static bool parse_index(const char *text, uint32_t *out)
 /* -1: go on; otherwise the exit status. */
 static int parse(int argc, char **argv, arguments_t *out)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"index", required_argument, NULL, 'i'},
-                                            {"device", required_argument, NULL, 'd'}, {"quiet", no_argument, NULL, 'q'},
-                                            {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"index", required_argument, NULL, 'i'},
+                                            {"device", required_argument, NULL, 'd'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     bool index_given = false;
     for (int found; (found = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         bool good = true;
@@ -67,8 +67,6 @@ static int parse(int argc, char **argv, arguments_t *out)
             good = index_given = parse_index(optarg, &out->index);
         } else if (found == 'd') {
             good = parse_device(optarg, &out->device);
-        } else if (found == 'q') {
-            out->quiet = true;
         } else {
             return EXIT_USAGE;
         }
@@ -117,7 +115,7 @@ int main(int argc, char **argv)
         return status;
     char name[32];
     snprintf(name, sizeof name, "barcast-gpuworker.%u", arguments.index);
-    log_open(name, arguments.quiet ? LOG_WARNING : LOG_INFO);
+    log_open(name, LOG_INFO);
 
     config_t *config;
     if (config_load(arguments.config, &config) < 0) {

@@ -86,8 +86,6 @@ static void give_arguments(supervisor_child_t *child, const run_t *run, const ch
     size_t count = 0;
     child->arguments[count++] = "--config";
     child->arguments[count++] = run->file;
-    if (run->quiet)
-        child->arguments[count++] = "--quiet";
     for (; *more; more++)
         child->arguments[count++] = *more;
 }
@@ -317,7 +315,9 @@ int cmd_run(int argc, char **argv)
         fprintf(stderr, "usage: %s\n", spec.usage);
         return 2;
     }
-    log_open("barcast", run.quiet ? LOG_WARNING : LOG_INFO);
+    if (run.quiet)
+        setenv("BARCAST_LOG", "warning", 1); /* for all processes of the instance */
+    log_open("barcast", LOG_INFO);
     run.file = argv[first];
     run.end_ns = duration_s > 0 ? clock_monotonic_ns() + (int64_t)(duration_s * 1e9) : INT64_MAX;
     if (config_load(run.file, &run.config) < 0) {
