@@ -61,7 +61,7 @@ typedef enum {
 
 typedef struct shm_counters shm_counters_t; /* process-local handle of one page */
 
-/* Owner: makes (or takes over) the page "/barcast.<name>.<role>", all zero. */
+/* Owner: makes (or takes over) the page "/barcast.<name>.<role>", all zero. SHM_ERR_BUSY while another owner lives. */
 int shm_counters_create(const char *name, const char *role, shm_counters_t **out);
 /* Reader: SHM_ERR_NOT_READY when there is none. */
 int shm_counters_join(const char *name, const char *role, shm_counters_t **out);
@@ -74,7 +74,8 @@ void shm_counter_add(shm_counters_t *counters, shm_counter_t id, uint64_t amount
 void shm_counter_set(shm_counters_t *counters, shm_counter_t id, uint64_t value);  /* owner */
 uint64_t shm_counter_get(const shm_counters_t *counters, shm_counter_t id);
 const char *shm_counter_label(shm_counter_t id);           /* snake_case, without prefix */
-uint32_t shm_counters_pid(const shm_counters_t *counters); /* of the owner */
+uint32_t shm_counters_pid(const shm_counters_t *counters); /* of the owner; 0 after it left */
+bool shm_counters_alive(const shm_counters_t *counters);   /* the owner runs */
 
 void shm_latency_record(shm_counters_t *counters, int64_t latency_ns); /* owner */
 void shm_latency_snapshot(const shm_counters_t *counters, uint64_t buckets[SHM_LATENCY_BUCKETS]);
