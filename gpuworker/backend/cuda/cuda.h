@@ -1,0 +1,79 @@
+/* The CUDA backend's own state, for its host files: cuda.c (device, memory, copies, graphs, the vtable), upload.c (weights), linear.c (which kernels a
+ * linear takes), product.c (matrix products by cuBLASLt).
+ *
+ * Everything is enqueued on one stream. Products of many rows need scratch memory and a chosen algorithm; both come into being the first time that a shape is
+ * seen, which is the eager run that every session makes before it captures. While capturing nothing is allocated or chosen: a shape that
+ * was not seen before is an error. */
+#ifndef BARCAST_GPUWORKER_BACKEND_CUDA_CUDA_H
+#define BARCAST_GPUWORKER_BACKEND_CUDA_CUDA_H
+
+#include <cublasLt.h>
+
+#include "gpuworker/backend/backend_impl.h"
+#include "gpuworker/backend/cuda/kernels.h"
+
+typedef struct cuda_product_plan cuda_product_plan_t;
+typedef struct cuda_bias_shadow cuda_bias_shadow_t;
+typedef struct cuda_retired cuda_retired_t;
+
+enum { CUDA_SCRATCH_X, CUDA_SCRATCH_PRODUCT, CUDA_SCRATCHES };
+enum { CUDA_STAGES = 2 };
+
+typedef struct {
+    backend_t base;
+    int device;
+    cudaStream_t stream;
+    bool capturing;
+
+    /* linear.c: a scratch that became too small is retired, not freed, for graphs still point into it */
+    struct {
+        void *memory;
+        size_t bytes;
+    } scratch[CUDA_SCRATCHES];
+    cuda_retired_t *retired;
+    cuda_bias_shadow_t *shadows; /* BF16 copies of biases: cuBLASLt wants a bias in the product's dtype */
+
+    /* product.c */
+    cublasLtHandle_t lt;
+    void *workspace;
+    cuda_product_plan_t *plans;
+
+    /* upload.c: pinned, used in turn */
+    struct {
+        void *memory;
+        cudaEvent_t sent;
+    } stage[CUDA_STAGES];
+} backend_cuda_t;
+
+static inline backend_cuda_t *cuda_of(backend_t *backend)
+{
+    return (backend_cuda_t *)backend;
+}
+
+/* cudaMalloc whose error says what was asked for and what was free. */
+int cuda_allocate(const char *label, size_t bytes, void **out);
+
+/* upload.c */
+int cuda_upload_open(backend_cuda_t *cuda);
+void cuda_upload_close(backend_cuda_t *cuda);
+int cuda_weight_write(backend_t *backend, const backend_weight_t *weight, const float *host);
+
+/* linear.c */
+int cuda_linear(backend_t *backend, const backend_linear_t *op);
+void cuda_linear_forget(backend_cuda_t *cuda, const void *bias); /* this memory is about to be freed */
+void cuda_linear_close(backend_cuda_t *cuda);
+
+/* y = residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in]; bias [out] of y's dtype or NULL; residual F32 [rows][out] or
+ * NULL, then y is F32; y [rows][out], BF16 only when W is. */
+typedef struct {
+    const void *x, *weight, *bias, *residual;
+    void *y;
+    int64_t rows, in, out, x_stride;
+    backend_dtype_t dtype, y_dtype; /* of x and W; of y */
+} cuda_product_t;
+
+int cuda_product_open(backend_cuda_t *cuda);
+void cuda_product_close(backend_cuda_t *cuda);
+int cuda_product(backend_cuda_t *cuda, const cuda_product_t *product);
+
+#endif

@@ -1,0 +1,133 @@
+/* How every kernel here is launched and begins, and the few device helpers that several share.
+ *
+ * Programmatic dependent launch: a kernel may be scheduled while the one before it on the stream still runs, which hides launch latency and block start-up
+ * between the many small dependent kernels of a forecast. The price is a rule: every kernel calls begin() in every thread before it touches memory that any
+ * kernel writes (reads or writes; weights and tables are never written and may be read before). begin() waits until the kernel before has finished,
+ * which itself had waited for the one before it, so the order on the stream is kept. For the same reason activations are never read through the read-only
+ * path (__ldg): their pointers are not __restrict__. -DCUDA_OVERLAP=0 turns it off everywhere. */
+#ifndef BARCAST_GPUWORKER_BACKEND_CUDA_LAUNCH_CUH
+#define BARCAST_GPUWORKER_BACKEND_CUDA_LAUNCH_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "gpuworker/backend/cuda/kernels.h"
+
+#ifndef CUDA_OVERLAP
+#define CUDA_OVERLAP 1
+#endif
+
+enum { WARP = 32, SHARED_BYTES_DEFAULT = 48 * 1024 };
+
+/* Launches `kernel` with `cluster` blocks a cluster (1: none) and returns a backend status that names the op. */
+template <typename... Parameters, typename... Arguments>
+static int launch_cluster(const char *name, void (*kernel)(Parameters...), dim3 grid, unsigned block, size_t shared_bytes,
+                          unsigned cluster, cudaStream_t stream, Arguments... arguments)
+{
+    cudaLaunchAttribute attributes[2] = {};
+    cudaLaunchConfig_t config = {};
+
+    config.gridDim = grid;
+    config.blockDim = dim3(block);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream;
+    config.attrs = attributes;
+    if (CUDA_OVERLAP) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        attributes[config.numAttrs].val.clusterDim.x = cluster;
+        attributes[config.numAttrs].val.clusterDim.y = 1;
+        attributes[config.numAttrs++].val.clusterDim.z = 1;
+    }
+    if (shared_bytes > SHARED_BYTES_DEFAULT) {
+        int rc = cuda_check(name, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes));
+        if (rc < 0)
+            return rc;
+    }
+    return cuda_check(name, cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+template <typename... Parameters, typename... Arguments>
+static int launch(const char *name, void (*kernel)(Parameters...), dim3 grid, unsigned block, size_t shared_bytes,
+                  cudaStream_t stream, Arguments... arguments)
+{
+    return launch_cluster(name, kernel, grid, block, shared_bytes, 1, stream, arguments...);
+}
+
+static inline unsigned blocks_for(int64_t items, int64_t per_block)
+{
+    return (unsigned)((items + per_block - 1) / per_block);
+}
+
+/* First call of every kernel: lets the next kernel be scheduled, and waits for the one before. */
+static __device__ __forceinline__ void begin()
+{
+    cudaTriggerProgrammaticLaunchCompletion();
+    cudaGridDependencySynchronize();
+}
+
+static __device__ __forceinline__ float to_float(float value)
+{
+    return value;
+}
+
+static __device__ __forceinline__ float to_float(__nv_bfloat16 value)
+{
+    return __bfloat162float(value);
+}
+
+template <typename T> static __device__ __forceinline__ T from_float(float value);
+
+template <> __device__ __forceinline__ float from_float<float>(float value)
+{
+    return value;
+}
+
+template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float value)
+{
+    return __float2bfloat16_rn(value);
+}
+
+/* COUNT consecutive elements, aligned to their own size together (16 bytes at most). */
+template <int COUNT, typename T> struct alignas(COUNT * sizeof(T) < 16 ? COUNT * sizeof(T) : 16) packed_t {
+    T value[COUNT];
+};
+
+template <int COUNT, typename T> static __device__ __forceinline__ void load(float (&to)[COUNT], const T *from)
+{
+    packed_t<COUNT, T> packed = *reinterpret_cast<const packed_t<COUNT, T> *>(from);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        to[i] = to_float(packed.value[i]);
+}
+
+template <int COUNT, typename T> static __device__ __forceinline__ void store(T *to, const float (&from)[COUNT])
+{
+    packed_t<COUNT, T> packed;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        packed.value[i] = from_float<T>(from[i]);
+    *reinterpret_cast<packed_t<COUNT, T> *>(to) = packed;
+}
+
+/* Sum over the WIDTH lanes of a group, in every lane of it: the same tree always. */
+template <int WIDTH, typename T> static __device__ __forceinline__ T sum_lanes(T value)
+{
+#pragma unroll
+    for (int offset = WIDTH / 2; offset > 0; offset /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, offset);
+    return value;
+}
+
+/* Can a buffer be read `elements` at a time, in rows `stride` elements apart? */
+static inline bool aligned_for(const void *data, backend_dtype_t dtype, int64_t stride, int elements)
+{
+    size_t size = dtype == BACKEND_BF16 ? 2 : 4;
+    size_t bytes = size * (size_t)elements < 16 ? size * (size_t)elements : 16;
+    return reinterpret_cast<uintptr_t>(data) % bytes == 0 && (size_t)stride * size % bytes == 0;
+}
+
+#endif

@@ -1,0 +1,194 @@
+/* Which kernels a linear takes: the streaming kernel for few rows; else the norm (or a conversion) into scratch, cuBLASLt with bias and
+ * residual in its epilogue, and a kernel of our own for an activation. */
+#include <stdlib.h>
+
+#include "gpuworker/backend/cuda/cuda.h"
+
+struct cuda_retired {
+    void *memory;
+    cuda_retired_t *next;
+};
+
+struct cuda_bias_shadow {
+    const void *bias;
+    void *memory; /* BF16 */
+    cuda_bias_shadow_t *next;
+};
+
+static int no_allocation(const char *what)
+{
+    return error_set(BACKEND_ERR_INVALID, "linear: %s: captured before it was run once", what);
+}
+
+/* Device memory that belongs to the backend until it closes. */
+static int allocate_counted(backend_cuda_t *cuda, const char *label, size_t bytes, void **out)
+{
+    int rc = cuda->capturing ? no_allocation(label) : cuda_allocate(label, bytes, out);
+
+    if (rc == BACKEND_OK) {
+        cuda->base.allocated_bytes += bytes;
+        cuda->base.allocation_count++;
+    }
+    return rc;
+}
+
+static int scratch(backend_cuda_t *cuda, int which, int64_t elements, backend_dtype_t dtype, void **out)
+{
+    size_t bytes = (size_t)elements * backend_dtype_bytes(dtype);
+    cuda_retired_t *retired;
+    void *memory;
+    int rc;
+
+    if (bytes > cuda->scratch[which].bytes) {
+        if ((rc = allocate_counted(cuda, "scratch of a matrix product", bytes, &memory)) < 0)
+            return rc;
+        if (cuda->scratch[which].memory != NULL) {
+            if ((retired = malloc(sizeof *retired)) == NULL) {
+                cudaFree(memory);
+                return error_set(BACKEND_ERR_MEMORY, "linear: no memory");
+            }
+            *retired = (cuda_retired_t){cuda->scratch[which].memory, cuda->retired};
+            cuda->retired = retired;
+        }
+        cuda->scratch[which].memory = memory;
+        cuda->scratch[which].bytes = bytes;
+    }
+    *out = cuda->scratch[which].memory;
+    return BACKEND_OK;
+}
+
+/* The bias in BF16, made the first time. */
+static int shadow_of(backend_cuda_t *cuda, const backend_weight_t *bias, const void **out)
+{
+    int64_t elements = backend_tensor_elements(&bias->tensor);
+    cuda_bias_shadow_t *shadow = cuda->shadows;
+    int rc;
+
+    while (shadow != NULL && shadow->bias != bias->tensor.data)
+        shadow = shadow->next;
+    if (shadow == NULL) {
+        if ((shadow = calloc(1, sizeof *shadow)) == NULL)
+            return error_set(BACKEND_ERR_MEMORY, "linear: no memory");
+        if ((rc = allocate_counted(cuda, "a bias in BF16", (size_t)elements * backend_dtype_bytes(BACKEND_BF16), &shadow->memory)) <
+            0) {
+            free(shadow);
+            return rc;
+        }
+        shadow->bias = bias->tensor.data;
+        shadow->next = cuda->shadows;
+        cuda->shadows = shadow;
+        rc = cuda_norm_launch(&(cuda_norm_t){.x = shadow->bias,
+                                             .x_dtype = BACKEND_F32,
+                                             .rows = 1,
+                                             .width = elements,
+                                             .x_stride = elements,
+                                             .kind = BACKEND_NORM_NONE,
+                                             .y = shadow->memory,
+                                             .y_dtype = BACKEND_BF16},
+                              cuda->stream);
+        if (rc < 0)
+            return rc;
+    }
+    *out = shadow->memory;
+    return BACKEND_OK;
+}
+
+static const void *weight_data(const backend_weight_t *weight)
+{
+    return weight != NULL ? weight->tensor.data : NULL;
+}
+
+/* x as the product wants it: normalised, of W's dtype. */
+static int prepare_x(backend_cuda_t *cuda, const backend_linear_t *op, cuda_product_t *product)
+{
+    cuda_norm_t norm = {.x = op->x.data,
+                        .x_dtype = op->x.dtype,
+                        .rows = op->rows,
+                        .width = product->in,
+                        .x_stride = op->x_stride > 0 ? op->x_stride : product->in,
+                        .kind = op->norm.kind,
+                        .scale = weight_data(op->norm.scale),
+                        .shift = weight_data(op->norm.shift),
+                        .eps = op->norm.eps,
+                        .y_dtype = product->dtype};
+    int rc;
+
+    product->x = norm.x;
+    product->x_stride = norm.x_stride;
+    if (norm.kind == BACKEND_NORM_NONE && norm.x_dtype == norm.y_dtype)
+        return BACKEND_OK;
+    if (norm.kind == BACKEND_NORM_NONE)
+        norm.scale = norm.shift = NULL;
+    if ((rc = scratch(cuda, CUDA_SCRATCH_X, norm.rows * norm.width, norm.y_dtype, &norm.y)) < 0)
+        return rc;
+    product->x = norm.y;
+    product->x_stride = norm.width;
+    return cuda_norm_launch(&norm, cuda->stream);
+}
+
+int cuda_linear(backend_t *backend, const backend_linear_t *op)
+{
+    backend_cuda_t *cuda = cuda_of(backend);
+    backend_dtype_t dtype = op->weight->tensor.dtype;
+    bool bf16 = dtype == BACKEND_BF16 && op->y.dtype == BACKEND_BF16;
+    bool direct = op->activation == BACKEND_ACT_NONE && (op->y.dtype == BACKEND_F32 || (bf16 && op->residual == NULL));
+    cuda_product_t product = {.weight = op->weight->tensor.data,
+                              .bias = weight_data(op->bias),
+                              .residual = direct && op->residual != NULL ? op->residual->data : NULL,
+                              .y = op->y.data,
+                              .rows = op->rows,
+                              .in = op->weight->tensor.dim[1],
+                              .out = op->weight->tensor.dim[0],
+                              .dtype = dtype,
+                              .y_dtype = bf16 ? BACKEND_BF16 : BACKEND_F32};
+    int rc;
+
+    if (cuda_linear_few_fits(op))
+        return cuda_linear_few_launch(op, cuda->stream);
+    if ((rc = prepare_x(cuda, op, &product)) < 0)
+        return rc;
+    if (bf16 && op->bias != NULL && (rc = shadow_of(cuda, op->bias, &product.bias)) < 0)
+        return rc;
+    if (!direct && (rc = scratch(cuda, CUDA_SCRATCH_PRODUCT, product.rows * product.out, product.y_dtype, &product.y)) < 0)
+        return rc;
+    rc = cuda_product(cuda, &product);
+    if (rc < 0 || direct)
+        return rc;
+    return cuda_activation_launch(&(cuda_activation_t){.product = product.y,
+                                                       .product_dtype = product.y_dtype,
+                                                       .rows = product.rows,
+                                                       .width = product.out,
+                                                       .activation = op->activation,
+                                                       .residual = op->residual != NULL ? op->residual->data : NULL,
+                                                       .y = op->y.data,
+                                                       .y_dtype = op->y.dtype},
+                                  cuda->stream);
+}
+
+void cuda_linear_forget(backend_cuda_t *cuda, const void *bias)
+{
+    for (cuda_bias_shadow_t **link = &cuda->shadows; *link != NULL; link = &(*link)->next)
+        if ((*link)->bias == bias) {
+            cuda_bias_shadow_t *shadow = *link;
+
+            *link = shadow->next;
+            cudaFree(shadow->memory);
+            free(shadow);
+            return;
+        }
+}
+
+void cuda_linear_close(backend_cuda_t *cuda)
+{
+    while (cuda->shadows != NULL)
+        cuda_linear_forget(cuda, cuda->shadows->bias);
+    while (cuda->retired != NULL) {
+        cuda_retired_t *next = cuda->retired->next;
+
+        cudaFree(cuda->retired->memory);
+        free(cuda->retired);
+        cuda->retired = next;
+    }
+    for (int i = 0; i < CUDA_SCRATCHES; i++)
+        cudaFree(cuda->scratch[i].memory);
+}

@@ -1,0 +1,75 @@
+/* Normalised rows for a product of many rows, and plain conversion.
+ *
+ * RMS: y = x / sqrt(mean(x²) + eps) · scale. LAYER: y = (x - mean) / sqrt(var + eps) · scale + shift. NONE: y = x. In F32; x and y F32 or BF16, x rows
+ * x_stride apart, y dense. A warp a row; the passes after the first find the row in L1. */
+#include "gpuworker/backend/cuda/launch.cuh"
+
+enum { NORM_WARPS = 8 };
+
+template <int VECTOR, typename X, typename Y>
+static __global__ void __launch_bounds__(NORM_WARPS *WARP)
+    norm_kernel(const X *x, Y *y, int64_t rows, int width, int64_t x_stride, backend_norm_kind_t kind,
+                const float *__restrict__ scale, const float *__restrict__ shift, float eps)
+{
+    int64_t row = (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / WARP;
+    int first = (int)(threadIdx.x % WARP) * VECTOR;
+    float value[VECTOR], mean = 0, factor = 1;
+
+    begin();
+    if (row >= rows)
+        return;
+    x += row * x_stride;
+    y += row * width;
+
+    if (kind == BACKEND_NORM_LAYER) {
+        float sum = 0;
+        for (int i = first; i < width; i += WARP * VECTOR) {
+            load<VECTOR>(value, x + i);
+#pragma unroll
+            for (int j = 0; j < VECTOR; j++)
+                sum += value[j];
+        }
+        mean = sum_lanes<WARP>(sum) / (float)width;
+    }
+    if (kind != BACKEND_NORM_NONE) {
+        float squares = 0;
+        for (int i = first; i < width; i += WARP * VECTOR) {
+            load<VECTOR>(value, x + i);
+#pragma unroll
+            for (int j = 0; j < VECTOR; j++)
+                squares += (value[j] - mean) * (value[j] - mean);
+        }
+        factor = 1.0f / sqrtf(sum_lanes<WARP>(squares) / (float)width + eps);
+    }
+    for (int i = first; i < width; i += WARP * VECTOR) {
+        load<VECTOR>(value, x + i);
+#pragma unroll
+        for (int j = 0; j < VECTOR; j++) {
+            value[j] = (value[j] - mean) * factor;
+            if (scale != NULL)
+                value[j] *= scale[i + j];
+            if (shift != NULL)
+                value[j] += shift[i + j];
+        }
+        store<VECTOR>(y + i, value);
+    }
+}
+
+template <typename X, typename Y> static int norm_launch(const cuda_norm_t *op, cudaStream_t stream)
+{
+    enum { VECTOR = 4 };
+    bool vector = op->width % VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, VECTOR) &&
+                  aligned_for(op->y, op->y_dtype, op->width, VECTOR);
+
+    return launch("norm", vector ? norm_kernel<VECTOR, X, Y> : norm_kernel<1, X, Y>, blocks_for(op->rows, NORM_WARPS),
+                  NORM_WARPS * WARP, 0, stream, static_cast<const X *>(op->x), static_cast<Y *>(op->y), op->rows, op->width,
+                  op->x_stride, op->kind, op->scale, op->shift, op->eps);
+}
+
+extern "C" int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream)
+{
+    if (op->x_dtype == BACKEND_BF16)
+        return op->y_dtype == BACKEND_BF16 ? norm_launch<__nv_bfloat16, __nv_bfloat16>(op, stream)
+                                           : norm_launch<__nv_bfloat16, float>(op, stream);
+    return op->y_dtype == BACKEND_BF16 ? norm_launch<float, __nv_bfloat16>(op, stream) : norm_launch<float, float>(op, stream);
+}

@@ -1,0 +1,272 @@
+/* Matrix products of many rows through cuBLASLt, with bias and residual in its epilogue.
+ *
+ * cuBLASLt thinks in columns: yᵀ [out × rows] = Wᵀ' xᵀ with W as its transposed A and x as its B. F32 products are computed in F32 (no TF32). A plan is the
+ * descriptors and the algorithm of one shape; the algorithm is the fastest of the library's candidates, timed on the shape's own data into
+ * memory of its own. Candidates that add partial sums in no fixed order are excluded: equal inputs must give equal bytes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpuworker/backend/cuda/cuda.h"
+
+enum { CANDIDATES_MOST = 8, TIMED_RUNS = 3 };
+static const size_t workspace_bytes = (size_t)32 << 20;
+
+/* What distinguishes plans. Compared as bytes: no padding. */
+typedef struct {
+    int64_t rows, in, out, x_stride;
+    int32_t dtype, y_dtype;
+    int32_t bias, residual;                            /* 0 or 1 */
+    int32_t align_w, align_x, align_residual, align_y; /* bytes, 256 at most */
+} plan_key_t;
+
+_Static_assert(sizeof(plan_key_t) == 4 * 8 + 8 * 4, "a key without padding");
+
+struct cuda_product_plan {
+    plan_key_t key;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t w, x, residual, y;
+    cublasLtMatmulAlgo_t algo;
+    cuda_product_plan_t *next;
+};
+
+static int lt_check(const char *what, cublasStatus_t status)
+{
+    if (status == CUBLAS_STATUS_SUCCESS)
+        return BACKEND_OK;
+    return error_set(status == CUBLAS_STATUS_NOT_SUPPORTED ? BACKEND_ERR_UNSUPPORTED : BACKEND_ERR_DEVICE,
+                     "linear: cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
+}
+
+static int32_t alignment_of(const void *pointer)
+{
+    uintptr_t address = (uintptr_t)pointer | 256;
+    return (int32_t)(address & (~address + 1));
+}
+
+static plan_key_t key_of(const cuda_product_t *product)
+{
+    return (plan_key_t){
+        .rows = product->rows,
+        .in = product->in,
+        .out = product->out,
+        .x_stride = product->x_stride,
+        .dtype = (int32_t)product->dtype,
+        .y_dtype = (int32_t)product->y_dtype,
+        .bias = product->bias != NULL,
+        .residual = product->residual != NULL,
+        .align_w = alignment_of(product->weight),
+        .align_x = alignment_of(product->x),
+        .align_residual = alignment_of(product->residual),
+        .align_y = alignment_of(product->y),
+    };
+}
+
+static int run_plan(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulAlgo_t *algo,
+                    const cuda_product_t *product, void *y)
+{
+    const float one = 1, zero = 0;
+    const void *residual = product->residual != NULL ? product->residual : y;
+
+    return lt_check("matmul", cublasLtMatmul(cuda->lt, plan->desc, &one, product->weight, plan->w, product->x, plan->x,
+                                             product->residual != NULL ? &one : &zero, residual, plan->residual, y, plan->y, algo,
+                                             cuda->workspace, workspace_bytes, cuda->stream));
+}
+
+static int set_bias(const cuda_product_plan_t *plan, const void *bias)
+{
+    return lt_check("bias", cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+}
+
+/* ---- choosing an algorithm ---------------------------------------------------------------------------------------------------- */
+
+static int time_candidate(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulAlgo_t *algo,
+                          const cuda_product_t *product, void *y, const cudaEvent_t event[2], float *milliseconds)
+{
+    int rc = run_plan(cuda, plan, algo, product, y); /* loads the kernel */
+
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventRecord(event[0], cuda->stream));
+    for (int i = 0; rc == BACKEND_OK && i < TIMED_RUNS; i++)
+        rc = run_plan(cuda, plan, algo, product, y);
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventRecord(event[1], cuda->stream));
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventSynchronize(event[1]));
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventElapsedTime(milliseconds, event[0], event[1]));
+    return rc;
+}
+
+/* The index of the fastest candidate, or a negative code; a candidate that cuBLASLt refuses to run is passed over. */
+static int fastest(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulHeuristicResult_t *candidates,
+                   int count, const cuda_product_t *product)
+{
+    size_t bytes = (size_t)product->rows * (size_t)product->out * backend_dtype_bytes(product->y_dtype);
+    cudaEvent_t event[2] = {NULL, NULL};
+    float best_ms = 0;
+    int best = -1, rc;
+    void *y = NULL;
+
+    if ((rc = cuda_allocate("linear: timing", bytes, &y)) < 0 ||
+        (rc = cuda_check("linear: timing", cudaEventCreate(&event[0]))) < 0 ||
+        (rc = cuda_check("linear: timing", cudaEventCreate(&event[1]))) < 0)
+        goto cleanup;
+    for (int i = 0; i < count; i++) {
+        float milliseconds;
+
+        rc = time_candidate(cuda, plan, &candidates[i].algo, product, y, event, &milliseconds);
+        if (rc == BACKEND_OK && (best < 0 || milliseconds < best_ms)) {
+            best = i;
+            best_ms = milliseconds;
+        } else if (rc < 0 && rc != BACKEND_ERR_UNSUPPORTED) {
+            goto cleanup;
+        }
+    }
+    rc = best >= 0 ? best : rc;
+cleanup:
+    for (int i = 0; i < 2; i++)
+        if (event[i] != NULL)
+            cudaEventDestroy(event[i]);
+    cudaFree(y);
+    return rc;
+}
+
+static int choose_algorithm(backend_cuda_t *cuda, cuda_product_plan_t *plan, const cuda_product_t *product)
+{
+    cublasLtMatmulHeuristicResult_t candidates[CANDIDATES_MOST];
+    cublasLtMatmulPreference_t preference = NULL;
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        const void *value;
+        size_t bytes;
+    } settings[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes, sizeof workspace_bytes},
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &plan->key.align_w, sizeof plan->key.align_w},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &plan->key.align_x, sizeof plan->key.align_x},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &plan->key.align_residual, sizeof plan->key.align_residual},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &plan->key.align_y, sizeof plan->key.align_y},
+    };
+    int count = 0, chosen = 0, rc = lt_check("preference", cublasLtMatmulPreferenceCreate(&preference));
+
+    for (size_t i = 0; rc == BACKEND_OK && i < sizeof settings / sizeof *settings; i++)
+        rc = lt_check("preference",
+                      cublasLtMatmulPreferenceSetAttribute(preference, settings[i].name, settings[i].value, settings[i].bytes));
+    if (rc == BACKEND_OK)
+        rc = lt_check("heuristic", cublasLtMatmulAlgoGetHeuristic(cuda->lt, plan->desc, plan->w, plan->x, plan->residual, plan->y,
+                                                                  preference, CANDIDATES_MOST, candidates, &count));
+    if (rc == BACKEND_OK && count == 0)
+        rc = error_set(BACKEND_ERR_UNSUPPORTED, "linear: cuBLASLt has no algorithm for %lld rows, %lld to %lld",
+                       (long long)product->rows, (long long)product->in, (long long)product->out);
+    if (rc == BACKEND_OK && count > 1 && (rc = chosen = fastest(cuda, plan, candidates, count, product)) == BACKEND_ERR_MEMORY)
+        rc = chosen = 0; /* no room to measure: the library's first choice */
+    if (rc >= 0)
+        plan->algo = candidates[chosen].algo;
+    if (preference != NULL)
+        cublasLtMatmulPreferenceDestroy(preference);
+    return rc < 0 ? rc : BACKEND_OK;
+}
+
+/* ---- plans -------------------------------------------------------------------------------------------------------------------- */
+
+static void plan_free(cuda_product_plan_t *plan)
+{
+    cublasLtMatrixLayout_t layouts[] = {plan->w, plan->x, plan->residual, plan->y};
+
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (layouts[i] != NULL)
+            cublasLtMatrixLayoutDestroy(layouts[i]);
+    if (plan->desc != NULL)
+        cublasLtMatmulDescDestroy(plan->desc);
+    free(plan);
+}
+
+static cudaDataType_t data_type(backend_dtype_t dtype)
+{
+    return dtype == BACKEND_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
+{
+    cublasOperation_t transposed = CUBLAS_OP_T;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    cudaDataType_t type = data_type(product->dtype), y_type = data_type(product->y_dtype);
+    uint64_t in = (uint64_t)product->in, out = (uint64_t)product->out, rows = (uint64_t)product->rows;
+    int rc = lt_check("descriptor", cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+
+    if (rc == BACKEND_OK)
+        rc = lt_check("transpose",
+                      cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
+    if (rc == BACKEND_OK && product->bias != NULL)
+        rc = lt_check("epilogue",
+                      cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    if (rc == BACKEND_OK && product->bias != NULL)
+        rc = set_bias(plan, product->bias);
+    if (rc == BACKEND_OK)
+        rc = lt_check("layout of W", cublasLtMatrixLayoutCreate(&plan->w, type, in, out, product->in));
+    if (rc == BACKEND_OK)
+        rc = lt_check("layout of x", cublasLtMatrixLayoutCreate(&plan->x, type, in, rows, product->x_stride));
+    if (rc == BACKEND_OK)
+        rc = lt_check("layout of the residual", cublasLtMatrixLayoutCreate(&plan->residual, y_type, out, rows, product->out));
+    if (rc == BACKEND_OK)
+        rc = lt_check("layout of y", cublasLtMatrixLayoutCreate(&plan->y, y_type, out, rows, product->out));
+    return rc;
+}
+
+static int plan_make(backend_cuda_t *cuda, const plan_key_t *key, const cuda_product_t *product, cuda_product_plan_t **out)
+{
+    cuda_product_plan_t *plan = calloc(1, sizeof *plan);
+    int rc;
+
+    if (plan == NULL)
+        return error_set(BACKEND_ERR_MEMORY, "linear: no memory for a plan");
+    plan->key = *key;
+    if ((rc = describe(plan, product)) < 0 || (rc = choose_algorithm(cuda, plan, product)) < 0) {
+        plan_free(plan);
+        return rc;
+    }
+    plan->next = cuda->plans;
+    cuda->plans = plan;
+    *out = plan;
+    return BACKEND_OK;
+}
+
+int cuda_product(backend_cuda_t *cuda, const cuda_product_t *product)
+{
+    plan_key_t key = key_of(product);
+    cuda_product_plan_t *plan = cuda->plans;
+    int rc = BACKEND_OK;
+
+    while (plan != NULL && memcmp(&plan->key, &key, sizeof key) != 0)
+        plan = plan->next;
+    if (plan == NULL) {
+        if (cuda->capturing)
+            return error_set(BACKEND_ERR_INVALID, "linear: %lld rows, %lld to %lld: captured before it was run once",
+                             (long long)product->rows, (long long)product->in, (long long)product->out);
+        if ((rc = plan_make(cuda, &key, product, &plan)) < 0)
+            return rc;
+    }
+    if (product->bias != NULL)
+        rc = set_bias(plan, product->bias);
+    return rc < 0 ? rc : run_plan(cuda, plan, &plan->algo, product, product->y);
+}
+
+int cuda_product_open(backend_cuda_t *cuda)
+{
+    int rc = lt_check("opening", cublasLtCreate(&cuda->lt));
+
+    return rc < 0 ? rc : cuda_allocate("workspace of the matrix products", workspace_bytes, &cuda->workspace);
+}
+
+void cuda_product_close(backend_cuda_t *cuda)
+{
+    while (cuda->plans != NULL) {
+        cuda_product_plan_t *next = cuda->plans->next;
+        plan_free(cuda->plans);
+        cuda->plans = next;
+    }
+    cudaFree(cuda->workspace);
+    if (cuda->lt != NULL)
+        cublasLtDestroy(cuda->lt);
+}
