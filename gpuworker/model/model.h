@@ -21,8 +21,9 @@ enum {
     MODEL_OK = 0,
     MODEL_ERR_CHECKPOINT = -1, /* weights or config.json */
     MODEL_ERR_SHAPE = -2,      /* this model cannot do that context, horizon, variates, samples */
-    MODEL_ERR_BACKEND = -3,    /* the backend failed or ran out of memory */
-    MODEL_ERR_FAMILY = -4      /* no family knows this config.json */
+    MODEL_ERR_BACKEND = -3,    /* the backend failed */
+    MODEL_ERR_FAMILY = -4,     /* no family knows this config.json */
+    MODEL_ERR_MEMORY = -5      /* the device or the host has no room for it */
 };
 
 enum { MODEL_QUANTILES_MOST = 99 };
@@ -37,7 +38,8 @@ typedef struct {
     uint32_t samples;   /* paths; 0: mean only */
     uint32_t quantile_count;
     float quantiles[MODEL_QUANTILES_MOST]; /* ascending, in (0, 1) */
-    backend_dtype_t precision;             /* BACKEND_F32 or BACKEND_BF16 */
+    backend_dtype_t precision;             /* BACKEND_F32 or BACKEND_BF16: the one that the model was loaded with */
+    bool discard_samples; /* the paths serve the quantiles only: they are not copied out, output->samples is NULL */
 } model_shape_t;
 
 /* Staged inputs, host memory of the session, filled by the caller for series 0 .. count-1 before a run. The newest bar is last; a series
@@ -53,7 +55,7 @@ typedef struct {
     float *future;      /* [batch][exogenous][horizon] */
 } model_input_t;
 
-/* Results, host memory of the session, valid until its next run. NULL where the model or shape gives none. */
+/* Results, host memory of the session, valid until its next run; the pointers stay the same. NULL where the model or shape gives none. */
 typedef struct {
     const float *mean;      /* [batch][variates][horizon] */
     const float *quantiles; /* [batch][variates][quantile_count][horizon], levels ascending, never crossing */
@@ -64,9 +66,9 @@ typedef struct {
 typedef struct model model_t;             /* defined by the family; begins with a model_base_t */
 typedef struct model_state model_state_t; /* likewise defined by the family */
 
-/* Called during an eager run with every tensor that the goldens name ("s0.layer_3", step 0; "steps.mean", step 2). */
-typedef void (*model_tap_t)(void *context, const char *name, int step, const backend_tensor_t *tensor, int rank,
-                            const int64_t *dim);
+/* Called during an eager run with every tensor that the goldens name ("s0.layer_3", step 0; "steps.mean", step 2; a stacked one once a
+ * step, without its first dimension). `values` is a dense host copy, valid during the call. */
+typedef void (*model_tap_t)(void *context, const char *name, int step, const float *values, int rank, const int64_t *dim);
 
 typedef struct {
     const char *family; /* "toto1" */
@@ -85,12 +87,14 @@ typedef struct {
     int (*load)(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
     void (*unload)(model_t *model);
     void (*info)(const model_t *model, model_info_t *out);
-    /* Allocates everything; rounds shape->context up to the patch in place. `input` and `output` get their pointers. */
+    /* Allocates everything. `input` and `output` get their pointers. What the model does otherwise than asked it writes back into the
+     * shape: context rounded up to the patch, samples 0 where it cannot draw, quantile_count 0 where it has none to give. */
     int (*open)(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
     void (*prepare)(model_state_t *state);
     int (*forecast)(model_state_t *state);
     void (*close)(model_state_t *state);
-    void (*set_tap)(model_state_t *state, model_tap_t tap, void *context);
+    /* May allocate: what only a tap needs is not there before. */
+    int (*set_tap)(model_state_t *state, model_tap_t tap, void *context);
     /* A seeded random checkpoint of that family: size is a published name ("base") or "tiny". Deterministic. NULL: none. */
     int (*create)(const char *size, uint64_t seed, const char *dir);
 } model_family_t;

@@ -1,0 +1,13 @@
+/* Every model family, one file each in this folder. */
+#ifndef BARCAST_GPUWORKER_MODEL_FAMILIES_H
+#define BARCAST_GPUWORKER_MODEL_FAMILIES_H
+
+#include "gpuworker/model/model.h"
+
+extern const model_family_t naive_family;
+extern const model_family_t toto1_family;
+
+/* The families' makers of seeded checkpoints (model_family_t.create). */
+int toto1_create(const char *size, uint64_t seed, const char *dir);
+
+#endif

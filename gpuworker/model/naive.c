@@ -1,0 +1,157 @@
+/* naive: a random walk with trailing volatility, built in. The baseline that every forecast is compared with, and the null model that
+ * measures the pipeline's own cost. Quantiles by formula, no samples; a variate's group, calendar and known future are not looked at. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "gpuworker/model/families.h"
+#include "gpuworker/model/parts.h"
+
+struct model {
+    model_base_t base;
+};
+
+struct model_state {
+    backend_t *backend;
+    model_shape_t shape;
+    buffers_t buffers;
+    staging_t inputs, outputs;
+    backend_tensor_t values, mask, log_price; /* [batch][variates][context], the last [batch][variates] */
+    backend_tensor_t z;                       /* [levels] */
+    backend_tensor_t mean, quantiles;         /* [batch][variates][horizon], [batch][variates][levels][horizon] */
+};
+
+static int naive_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out)
+{
+    model_t *model = malloc(sizeof *model);
+
+    (void)checkpoint;
+    (void)precision;
+    if (model == NULL)
+        return error_set(MODEL_ERR_MEMORY, "naive: out of memory");
+    model->base = (model_base_t){.family = &naive_family, .backend = backend};
+    *out = model;
+    return MODEL_OK;
+}
+
+static void naive_unload(model_t *model)
+{
+    free(model);
+}
+
+static void naive_info(const model_t *model, model_info_t *out)
+{
+    (void)model;
+    *out = (model_info_t){.family = naive_family.name, .patch = 1, .quantiles_without_samples = true};
+}
+
+/* The inverse of the standard normal distribution function, by bisection: it runs once a level, when a session opens. */
+static double normal_quantile(double p)
+{
+    double low = -40, high = 40;
+
+    for (int i = 0; i < 80; i++) {
+        double middle = (low + high) / 2;
+        if (erfc(-middle / sqrt(2)) / 2 < p)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (low + high) / 2;
+}
+
+static int write_levels(model_state_t *state)
+{
+    float z[MODEL_QUANTILES_MOST];
+
+    for (uint32_t i = 0; i < state->shape.quantile_count; i++)
+        z[i] = (float)normal_quantile(state->shape.quantiles[i]);
+    TRY(backend_write(state->backend, &state->z, z));
+    return MODEL_OK;
+}
+
+static void naive_close(model_state_t *state)
+{
+    staging_close(&state->inputs, state->backend);
+    staging_close(&state->outputs, state->backend);
+    buffers_close(&state->buffers);
+    free(state);
+}
+
+static int naive_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+{
+    model_state_t *state = calloc(1, sizeof *state);
+    int64_t batch = shape->batch, variates = shape->variates, levels = shape->quantile_count;
+    int rc;
+
+    if (state == NULL)
+        return error_set(MODEL_ERR_MEMORY, "naive: out of memory");
+    shape->samples = 0;
+    state->backend = model->base.backend;
+    state->shape = *shape;
+    state->buffers = (buffers_t){.backend = state->backend};
+    *output = (model_output_t){0};
+    staging_add_inputs(&state->inputs, shape, input,
+                       &(staging_inputs_t){.values = &state->values, .mask = &state->mask, .log_price = &state->log_price});
+    staging_bind(&state->inputs, "naive inputs", &state->buffers);
+    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->horizon), &state->mean, &output->mean);
+    if (levels > 0) {
+        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, levels, shape->horizon), &state->quantiles,
+                    &output->quantiles);
+        state->z = buffers_take(&state->buffers, "naive levels", BACKEND_F32, DIMS(levels));
+    }
+    staging_bind(&state->outputs, "naive results", &state->buffers);
+    rc = state->buffers.rc;
+    if (rc == MODEL_OK && levels > 0)
+        rc = write_levels(state);
+    if (rc < 0) {
+        naive_close(state);
+        return rc;
+    }
+    *out = state;
+    return MODEL_OK;
+}
+
+static void naive_prepare(model_state_t *state)
+{
+    (void)state; /* nothing is derived from the inputs */
+}
+
+static int naive_forecast(model_state_t *state)
+{
+    const model_shape_t *shape = &state->shape;
+
+    TRY(backend_copy_in(state->backend, &state->inputs.device, state->inputs.host));
+    TRY(backend_random_walk(state->backend, &(backend_random_walk_t){.x = state->values,
+                                                                     .mask = state->mask,
+                                                                     .rows = (int64_t)shape->batch * shape->variates,
+                                                                     .context = shape->context,
+                                                                     .horizon = shape->horizon,
+                                                                     .levels = shape->quantile_count,
+                                                                     .z = &state->z,
+                                                                     .log = &state->log_price,
+                                                                     .mean = state->mean,
+                                                                     .quantiles = state->quantiles}));
+    TRY(backend_copy_out(state->backend, &state->outputs.device, state->outputs.host));
+    return MODEL_OK;
+}
+
+static int naive_set_tap(model_state_t *state, model_tap_t tap, void *context)
+{
+    (void)state; /* no intermediate of it is in the goldens */
+    (void)tap;
+    (void)context;
+    return MODEL_OK;
+}
+
+const model_family_t naive_family = {
+    .name = "naive",
+    .load = naive_load,
+    .unload = naive_unload,
+    .info = naive_info,
+    .open = naive_open,
+    .prepare = naive_prepare,
+    .forecast = naive_forecast,
+    .close = naive_close,
+    .set_tap = naive_set_tap,
+};

@@ -1,0 +1,242 @@
+#include "gpuworker/model/parts.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+enum { NAME_BYTES = 192, STAGING_ALIGNMENT = 64 };
+
+int model_backend_error(int backend_rc)
+{
+    if (backend_rc == BACKEND_OK)
+        return MODEL_OK;
+    return backend_rc == BACKEND_ERR_MEMORY ? MODEL_ERR_MEMORY : MODEL_ERR_BACKEND;
+}
+
+static int64_t elements(int rank, const int64_t *dim)
+{
+    int64_t count = 1;
+    for (int i = 0; i < rank; i++)
+        count *= dim[i];
+    return count;
+}
+
+/* ---- buffers ------------------------------------------------------------------------------------------------------------------ */
+
+static bool make_room(buffers_t *buffers)
+{
+    size_t room = buffers->room > 0 ? 2 * buffers->room : 32;
+    backend_tensor_t *owned;
+
+    if (buffers->count < buffers->room)
+        return true;
+    owned = realloc(buffers->owned, room * sizeof *owned);
+    if (owned == NULL)
+        return false;
+    buffers->owned = owned;
+    buffers->room = room;
+    return true;
+}
+
+backend_tensor_t buffers_take(buffers_t *buffers, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim)
+{
+    backend_tensor_t tensor = {0};
+
+    if (buffers->rc < 0)
+        return tensor;
+    if (!make_room(buffers))
+        buffers->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", label);
+    else
+        buffers->rc = model_backend_error(backend_alloc(buffers->backend, label, dtype, rank, dim, &tensor));
+    if (buffers->rc == MODEL_OK)
+        buffers->owned[buffers->count++] = tensor;
+    return tensor;
+}
+
+void buffers_close(buffers_t *buffers)
+{
+    for (size_t i = 0; i < buffers->count; i++)
+        backend_free(buffers->backend, &buffers->owned[i]);
+    free(buffers->owned);
+    *buffers = (buffers_t){0};
+}
+
+/* ---- staging ------------------------------------------------------------------------------------------------------------------ */
+
+void staging_add(staging_t *staging, backend_dtype_t dtype, int rank, const int64_t *dim, backend_tensor_t *device, void *host)
+{
+    int slot = staging->count++;
+    size_t bytes = (size_t)elements(rank, dim) * backend_dtype_bytes(dtype);
+
+    staging->slot[slot].bytes = (bytes + STAGING_ALIGNMENT - 1) / STAGING_ALIGNMENT * STAGING_ALIGNMENT;
+    staging->slot[slot].device = device;
+    staging->slot[slot].host = host;
+    if (device != NULL) {
+        *device = (backend_tensor_t){.dtype = dtype, .rank = rank};
+        memcpy(device->dim, dim, (size_t)rank * sizeof *dim);
+    }
+}
+
+void staging_add_inputs(staging_t *staging, const model_shape_t *shape, model_input_t *input, const staging_inputs_t *devices)
+{
+    int64_t batch = shape->batch, variates = shape->variates, context = shape->context, horizon = shape->horizon;
+
+    staging_add(staging, BACKEND_F32, DIMS(batch, variates, context), devices->values, &input->values);
+    staging_add(staging, BACKEND_U8, DIMS(batch, variates, context), devices->mask, &input->mask);
+    staging_add(staging, BACKEND_I32, DIMS(batch), devices->length, &input->length);
+    staging_add(staging, BACKEND_I32, DIMS(batch, variates), devices->group, &input->group);
+    staging_add(staging, BACKEND_U64, DIMS(batch), devices->key, &input->key);
+    staging_add(staging, BACKEND_U8, DIMS(batch, variates), devices->log_price, &input->log_price);
+    staging_add(staging, BACKEND_I64, DIMS(batch, context + horizon), devices->time_ns, &input->time_ns);
+    staging_add(staging, BACKEND_F32, DIMS(batch, shape->exogenous, horizon), devices->future, &input->future);
+}
+
+void staging_bind(staging_t *staging, const char *label, buffers_t *buffers)
+{
+    size_t device_bytes = 0, total = 0;
+
+    for (int i = 0; i < staging->count; i++) {
+        total += staging->slot[i].bytes;
+        device_bytes += staging->slot[i].device != NULL ? staging->slot[i].bytes : 0;
+    }
+    staging->device = buffers_take(buffers, label, BACKEND_U8, DIMS((int64_t)device_bytes));
+    if (buffers->rc == MODEL_OK)
+        buffers->rc = model_backend_error(backend_host_alloc(buffers->backend, total, &staging->host));
+    if (buffers->rc < 0)
+        return;
+    for (size_t i = 0, on_device = 0, host_only = device_bytes; i < (size_t)staging->count; i++) {
+        size_t *offset = staging->slot[i].device != NULL ? &on_device : &host_only;
+        void *host = (char *)staging->host + *offset;
+
+        if (staging->slot[i].device != NULL)
+            staging->slot[i].device->data = (char *)staging->device.data + *offset;
+        memcpy(staging->slot[i].host, &host, sizeof host);
+        *offset += staging->slot[i].bytes;
+    }
+}
+
+void staging_close(staging_t *staging, backend_t *backend)
+{
+    backend_host_free(backend, staging->host);
+    *staging = (staging_t){0};
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------------------------------ */
+
+int loader_open(loader_t *loader, backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision)
+{
+    *loader = (loader_t){.backend = backend, .checkpoint = checkpoint, .precision = precision};
+    loader->used = calloc(checkpoint_count(checkpoint) + 1, sizeof *loader->used);
+    if (loader->used == NULL)
+        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", checkpoint_path(checkpoint));
+    return loader->rc;
+}
+
+static void mark_used(loader_t *loader, const char *name)
+{
+    for (size_t i = 0; i < checkpoint_count(loader->checkpoint); i++)
+        if (strcmp(checkpoint_at(loader->checkpoint, i)->name, name) == 0)
+            loader->used[i] = true;
+}
+
+static float *read_named(loader_t *loader, int rank, const int64_t *dim, const char *name)
+{
+    float *host;
+
+    if (loader->rc < 0)
+        return NULL;
+    host = malloc((size_t)elements(rank, dim) * sizeof *host);
+    if (host == NULL) {
+        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", name);
+        return NULL;
+    }
+    if (checkpoint_read_f32(loader->checkpoint, name, rank, dim, host) < 0) {
+        loader->rc = MODEL_ERR_CHECKPOINT;
+        free(host);
+        return NULL;
+    }
+    mark_used(loader, name);
+    loader->parameters += elements(rank, dim);
+    return host;
+}
+
+float *loader_read(loader_t *loader, int rank, const int64_t *dim, const char *name, ...)
+{
+    char text[NAME_BYTES];
+    va_list arguments;
+
+    va_start(arguments, name);
+    vsnprintf(text, sizeof text, name, arguments);
+    va_end(arguments);
+    return read_named(loader, rank, dim, text);
+}
+
+void loader_upload(loader_t *loader, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim, const float *host,
+                   backend_weight_t *out)
+{
+    if (loader->rc == MODEL_OK)
+        loader->rc = model_backend_error(backend_weight_upload(loader->backend, label, dtype, rank, dim, host, out));
+}
+
+void loader_weight(loader_t *loader, backend_weight_t *out, int rank, const int64_t *dim, const char *name, ...)
+{
+    char text[NAME_BYTES];
+    va_list arguments;
+    float *host;
+
+    va_start(arguments, name);
+    vsnprintf(text, sizeof text, name, arguments);
+    va_end(arguments);
+    host = read_named(loader, rank, dim, text);
+    loader_upload(loader, text, rank == 1 ? BACKEND_F32 : loader->precision, rank, dim, host, out);
+    free(host);
+}
+
+void loader_ignore(loader_t *loader, const char *part)
+{
+    for (size_t i = 0; loader->rc == MODEL_OK && i < checkpoint_count(loader->checkpoint); i++)
+        if (strstr(checkpoint_at(loader->checkpoint, i)->name, part) != NULL)
+            loader->used[i] = true;
+}
+
+int loader_close(loader_t *loader)
+{
+    for (size_t i = 0; loader->rc == MODEL_OK && i < checkpoint_count(loader->checkpoint); i++)
+        if (!loader->used[i])
+            loader->rc = error_set(MODEL_ERR_CHECKPOINT, "%s: tensor %s is not one of this model's",
+                                   checkpoint_path(loader->checkpoint), checkpoint_at(loader->checkpoint, i)->name);
+    free(loader->used);
+    loader->used = NULL;
+    return loader->rc;
+}
+
+/* ---- taps --------------------------------------------------------------------------------------------------------------------- */
+
+int tap_show(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor, int64_t offset,
+             int64_t stride, int rank, const int64_t *dim)
+{
+    int64_t width = dim[rank - 1], rows = elements(rank, dim) / width;
+    float *all, *rows_only;
+    int rc;
+
+    if (tap->call == NULL)
+        return BACKEND_OK;
+    stride = stride > 0 ? stride : width;
+    all = malloc((size_t)backend_tensor_elements(tensor) * sizeof *all);
+    rows_only = malloc((size_t)(rows * width) * sizeof *rows_only);
+    if (all == NULL || rows_only == NULL)
+        rc = error_set(BACKEND_ERR_MEMORY, "tap %s: out of memory", name);
+    else
+        rc = backend_read(backend, tensor, all);
+    if (rc == BACKEND_OK) {
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(rows_only + r * width, all + offset + r * stride, (size_t)width * sizeof *all);
+        tap->call(tap->context, name, step, rows_only, rank, dim);
+    }
+    free(all);
+    free(rows_only);
+    return rc;
+}

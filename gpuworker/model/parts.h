@@ -1,0 +1,107 @@
+/* What the families share: buffers with one sticky error, staging in one copy, weights with full accounting, taps.
+ *
+ * The sticky helpers remember their first failure in `rc` and do nothing after it, so that a long list of allocations reads as a list and is
+ * checked once at its end. */
+#ifndef BARCAST_GPUWORKER_MODEL_PARTS_H
+#define BARCAST_GPUWORKER_MODEL_PARTS_H
+
+#include "gpuworker/model/model.h"
+
+/* Rank and dimensions as two arguments: DIMS(rows, width). */
+#define DIMS(...)                                                                                                                  \
+    (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                             \
+    {                                                                                                                              \
+        __VA_ARGS__                                                                                                                \
+    }
+
+/* A backend's code as a model's: 0 stays 0. */
+int model_backend_error(int backend_rc);
+
+/* Leaves the function with the model's code when the backend's call failed. */
+#define TRY(call)                                                                                                                  \
+    do {                                                                                                                           \
+        int try_rc = (call);                                                                                                       \
+        if (try_rc < 0)                                                                                                            \
+            return model_backend_error(try_rc);                                                                                    \
+    } while (0)
+
+/* ---- device buffers of a session ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    backend_t *backend;
+    int rc; /* MODEL_OK or the first failure */
+    size_t count, room;
+    backend_tensor_t *owned;
+} buffers_t;
+
+/* The struct starts as {.backend = backend}. The tensor is valid until buffers_close; zeroed after a failure. */
+backend_tensor_t buffers_take(buffers_t *buffers, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim);
+void buffers_close(buffers_t *buffers);
+
+/* ---- staging ------------------------------------------------------------------------------------------------------------------ */
+
+/* Several tensors in one block, so that one copy moves them all: every copy of a captured graph costs a node. */
+enum { STAGING_MOST = 16 };
+
+typedef struct {
+    int count;
+    struct {
+        size_t bytes;
+        backend_tensor_t *device; /* NULL: on the host only */
+        void *host;               /* address of the caller's pointer */
+    } slot[STAGING_MOST];
+    backend_tensor_t device; /* the block without what stays on the host, U8 */
+    void *host;
+} staging_t;
+
+/* Plans one tensor. `host` is the address of a pointer (float **, int32_t **); it and *device are filled in by staging_bind. */
+void staging_add(staging_t *staging, backend_dtype_t dtype, int rank, const int64_t *dim, backend_tensor_t *device, void *host);
+
+/* Plans all of a model's inputs; what has no device tensor here stays on the host. */
+typedef struct {
+    backend_tensor_t *values, *mask, *length, *group, *key, *log_price, *time_ns, *future;
+} staging_inputs_t;
+
+void staging_add_inputs(staging_t *staging, const model_shape_t *shape, model_input_t *input, const staging_inputs_t *devices);
+
+/* Allocates the block on both sides; failures go to buffers->rc. */
+void staging_bind(staging_t *staging, const char *label, buffers_t *buffers);
+void staging_close(staging_t *staging, backend_t *backend);
+
+/* ---- weights ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    backend_t *backend;
+    const checkpoint_t *checkpoint;
+    backend_dtype_t precision;
+    int rc;
+    bool *used; /* a flag a tensor */
+    int64_t parameters;
+} loader_t;
+
+int loader_open(loader_t *loader, backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision);
+/* A tensor of exactly that shape as malloc'ed floats, the caller's; NULL after a failure. The name is a format. */
+float *loader_read(loader_t *loader, int rank, const int64_t *dim, const char *name, ...) __attribute__((format(printf, 4, 5)));
+/* Host floats to the device: F32, or `precision` for matrices that are multiplied with. */
+void loader_upload(loader_t *loader, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim, const float *host,
+                   backend_weight_t *out);
+/* Both in one: a vector as F32, a matrix in `precision`. */
+void loader_weight(loader_t *loader, backend_weight_t *out, int rank, const int64_t *dim, const char *name, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Tensors whose names contain `part` may be there unused. */
+void loader_ignore(loader_t *loader, const char *part);
+/* Ends the load; a tensor that nobody asked for is an error that names it. Returns rc. */
+int loader_close(loader_t *loader);
+
+/* ---- taps ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    model_tap_t call; /* NULL: nobody listens, tap_show does nothing */
+    void *context;
+} tap_t;
+
+/* Shows an F32 tensor of that shape: its rows (the last dimension) lie `stride` elements apart (0: dense), the first at `offset`. */
+int tap_show(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor, int64_t offset,
+             int64_t stride, int rank, const int64_t *dim);
+
+#endif
