@@ -55,7 +55,8 @@ static model_shape_t shape_of(const config_model_t *config, uint32_t variates, u
                            .horizon = config->horizon,
                            .samples = config->samples,
                            .quantile_count = config->quantile_count,
-                           .precision = precision};
+                           .precision = precision,
+                           .discard_samples = !config->publish_samples};
     for (uint32_t i = 0; i < config->quantile_count; i++)
         shape.quantiles[i] = (float)config->quantiles[i];
     return shape;
@@ -101,8 +102,8 @@ static void prepare_message(hosted_t *hosted, const char *worker)
     snprintf(message->model_revision, sizeof message->model_revision, "%s", hosted->revision);
     snprintf(message->worker, sizeof message->worker, "%s", worker);
     if (session_output(hosted->sessions[0])->quantiles) {
-        message->quantile_count = config->quantile_count;
-        memcpy(message->quantile_levels, config->quantiles, config->quantile_count * sizeof *config->quantiles);
+        message->quantile_count = shape->quantile_count;
+        memcpy(message->quantile_levels, config->quantiles, shape->quantile_count * sizeof *config->quantiles);
     }
     for (uint32_t i = 0; i < shape->variates; i++)
         snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s", windows_field_name(hosted->windows, i));

@@ -4,12 +4,12 @@
 #include "base/text.h"
 #include "gpuworker/worker.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
+#include <sys/eventfd.h>
 
 static const char usage[] = "usage: barcast-gpuworker --config FILE --index N [--device cpu|cuda]\n"
                             "\n"
@@ -82,15 +82,22 @@ static int parse(int argc, char **argv, arguments_t *out)
     return -1;
 }
 
-/* SIGTERM and SIGINT as a descriptor: blocked here, before any thread exists. */
-static int stop_descriptor(void)
+static int stop; /* eventfd */
+
+static void on_signal(int signal)
 {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    return signalfd(-1, &signals, SFD_CLOEXEC);
+    (void)signal;
+    int reason = errno;
+    eventfd_write(stop, 1);
+    errno = reason;
+}
+
+/* SIGTERM and SIGINT make `stop` readable. By a handler: the BLAS library has started threads before main, which take signals whatever we block. */
+static bool catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return stop >= 0 && sigaction(SIGTERM, &action, NULL) == 0 && sigaction(SIGINT, &action, NULL) == 0;
 }
 
 static int work(const worker_options_t *options)
@@ -122,9 +129,12 @@ int main(int argc, char **argv)
         log_error("%s", error_text());
         return EXIT_USAGE;
     }
-    worker_options_t options = {.config = config, .index = arguments.index, .device = arguments.device, .stop = stop_descriptor()};
-    status = work(&options);
-    close(options.stop);
+    if (catch_signals()) {
+        status = work(&(worker_options_t){.config = config, .index = arguments.index, .device = arguments.device, .stop = stop});
+    } else {
+        log_error("cannot catch signals: %s", strerror(errno));
+        status = EXIT_FAILED;
+    }
     config_free(config);
     return status;
 }

@@ -19,7 +19,7 @@ enum {
     LOOK_MS = 20,         /* how often the counters are looked at while something is waited for */
     IDLE_MS = 300,        /* nothing to do for that long: everything that ingest stored has been dealt with */
     LEAVE_MS = 10 * 1000, /* what processes get to leave by themselves */
-    INSIST_MS = 2 * 1000  /* and then after SIGTERM */
+    GRACE_MS = 1000       /* what workers get to follow the scheduler */
 };
 
 typedef struct {
@@ -228,26 +228,26 @@ static bool ingest_up(const run_t *run)
     return is_up(run, run->ingest);
 }
 
-static bool anything_but_ingest_up(const run_t *run)
+static bool scheduler_up(const run_t *run)
 {
-    return is_up(run, run->scheduler) || workers_up(run);
+    return is_up(run, run->scheduler);
 }
 
-/* Feeds first, then the scheduler, which sends the workers home when they are done. Who does not leave is told, then made to. A further
- * Ctrl-C shortens each wait. */
+/* Feeds first; then the scheduler, which lets its workers finish and sends them home; then workers that it did not know. Who does not leave
+ * after that is made to when the supervisor closes. A further Ctrl-C shortens each wait. */
 static void end_all(run_t *run)
 {
     supervisor_end(run->supervisor, run->ingest, SIGTERM);
-    if (!wait_for_end(run, ingest_up, INSIST_MS))
-        supervisor_end(run->supervisor, run->ingest, SIGKILL);
-    end_workers(run, is_up(run, run->scheduler) ? 0 : SIGTERM);
+    if (!wait_for_end(run, ingest_up, LEAVE_MS))
+        log_warning("ingest does not leave");
+    end_workers(run, 0);
     supervisor_end(run->supervisor, run->scheduler, SIGTERM);
-    if (!wait_for_end(run, anything_but_ingest_up, LEAVE_MS)) {
-        log_warning("some processes do not leave by themselves");
-        end_workers(run, SIGTERM);
-        supervisor_end(run->supervisor, run->scheduler, SIGTERM);
-        wait_for_end(run, anything_but_ingest_up, INSIST_MS);
-    }
+    if (!wait_for_end(run, scheduler_up, LEAVE_MS))
+        log_warning("the scheduler does not leave");
+    wait_for_end(run, workers_up, GRACE_MS);
+    end_workers(run, SIGTERM);
+    if (!wait_for_end(run, workers_up, LEAVE_MS))
+        log_warning("some workers do not leave");
 }
 
 static void print_summary(run_t *run)

@@ -1,5 +1,6 @@
 #include "tools/instance.h"
 
+#include "base/directory.h"
 #include "base/error.h"
 #include "shm/counters.h"
 
@@ -12,41 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* One level. It may exist already. */
-static int make_directory(const char *path)
-{
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return error_set(INSTANCE_ERR_SYSTEM, "cannot make %s: %s", path, strerror(errno));
-    return INSTANCE_OK;
-}
-
-/* "/tmp/barcast-1000/name": the parents may belong to others, the last one must be ours, as it is under a directory that all may write. */
-static int make_runtime_directory(const char *path)
-{
-    char part[CONFIG_TEXT_BYTES];
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-        int rc = make_directory(part);
-        if (rc < 0)
-            return rc;
-    }
-    int rc = make_directory(path);
-    if (rc < 0)
-        return rc;
-    struct stat about;
-    if (lstat(path, &about) < 0 || !S_ISDIR(about.st_mode) || about.st_uid != geteuid() || (about.st_mode & 022))
-        return error_set(INSTANCE_ERR_SYSTEM, "%s: expected a directory of this user that others cannot write", path);
-    return INSTANCE_OK;
-}
-
 int instance_claim(const config_t *config, instance_t *out)
 {
     instance_t instance;
-    if (config_runtime_dir(config, instance.directory) < 0)
+    if (config_runtime_dir(config, instance.directory) < 0 || directory_make_private(instance.directory) < 0)
         return INSTANCE_ERR_SYSTEM;
-    int rc = make_runtime_directory(instance.directory);
-    if (rc < 0)
-        return rc;
     instance.lock = open(instance.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (instance.lock < 0)
         return error_set(INSTANCE_ERR_SYSTEM, "cannot open %s: %s", instance.directory, strerror(errno));
