@@ -192,9 +192,6 @@ void shm_log_restart(shm_segment_t *segment);
 /* ring.c. Restores the bar whose amendment a killed writer has left half-done. */
 void shm_ring_repair(shm_segment_t *segment);
 
-/* symbol_table.c. Forgets index entries of a symbol that a killed writer has not published. */
-void shm_symbol_repair(shm_segment_t *segment);
-
 /* counters.c. Makes `page` this process's own; all zero as well. */
 void shm_page_own(shm_page_t *page);
 void shm_page_start(shm_page_t *page);

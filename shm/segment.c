@@ -219,7 +219,6 @@ static int rejoin(int fd, const shape_t *shape, int64_t group_id, shm_header_t *
     own_segment(header);
     shm_page_own((*out)->counters.page);
     shm_ring_repair(*out);
-    shm_symbol_repair(*out);
     uint32_t generation = atomic_load_explicit(&header->generation, memory_order_relaxed);
     atomic_store_explicit(&header->generation, generation + 1, memory_order_relaxed); /* stands alone */
     shm_log_restart(*out);

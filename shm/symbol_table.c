@@ -1,5 +1,7 @@
 /* The symbol table: names in the order of their ids, and a hash index over them so that looking one up does not grow with the table.
- * A symbol is there once symbol_count says so; whatever a killed writer left above the count does not exist. */
+ * A symbol is there once symbol_count says so. What a killed writer left above the count does not exist: its index entry counts as
+ * free, for nothing older was ever probed past it, until another symbol gets that id; then one of the spare entries (there are at least
+ * as many as symbols) is wasted. */
 #include "base/error.h"
 #include "base/text.h"
 #include "shm/layout.h"
@@ -21,11 +23,12 @@ static bool is_symbol_name(const char *symbol)
 static bool index_find(const shm_segment_t *segment, const char *symbol, uint32_t count, uint32_t *entry, uint32_t *id)
 {
     uint32_t at = (uint32_t)text_hash64(symbol, strlen(symbol)) & segment->index_mask;
-    for (uint32_t probes = 0; probes <= segment->index_mask; probes++, at = (at + 1) & segment->index_mask) {
-        uint32_t held = atomic_load_explicit(&segment->index[at], memory_order_acquire); /* R1: pairs with W1 in shm_symbol_add */
-        if (held == 0)
+    for (;; at = (at + 1) & segment->index_mask) {
+        uint32_t held =
+            atomic_load_explicit(&segment->index[at], memory_order_relaxed); /* ordered by R1, which `count` came from */
+        if (held == 0 || held > count)
             break;
-        if (held <= count && strcmp(segment->symbols[held - 1].name, symbol) == 0) {
+        if (strcmp(segment->symbols[held - 1].name, symbol) == 0) {
             *id = held - 1;
             return true;
         }
@@ -36,7 +39,7 @@ static bool index_find(const shm_segment_t *segment, const char *symbol, uint32_
 
 uint32_t shm_symbol_count(const shm_segment_t *segment)
 {
-    return atomic_load_explicit(&segment->header->symbol_count, memory_order_acquire); /* R2: pairs with W2 in shm_symbol_add */
+    return atomic_load_explicit(&segment->header->symbol_count, memory_order_acquire); /* R1: pairs with W1 in shm_symbol_add */
 }
 
 int shm_symbol_find(const shm_segment_t *segment, const char *symbol, uint32_t *id)
@@ -79,9 +82,9 @@ int shm_symbol_add(shm_segment_t *segment, const char *symbol, int64_t interval_
         return error_add(rc, "%s", symbol);
 
     memcpy(segment->symbols[count].name, symbol, strlen(symbol) + 1);
-    atomic_store_explicit(&segment->symbols[count].interval_ns, interval_ns, memory_order_relaxed); /* ordered by W1, W2 */
-    atomic_store_explicit(&segment->index[entry], count + 1, memory_order_release);         /* W1: pairs with R1 in index_find */
-    atomic_store_explicit(&segment->header->symbol_count, count + 1, memory_order_release); /* W2: pairs with R2 */
+    atomic_store_explicit(&segment->symbols[count].interval_ns, interval_ns, memory_order_relaxed); /* ordered by W1 */
+    atomic_store_explicit(&segment->index[entry], count + 1, memory_order_relaxed);                 /* ordered by W1 */
+    atomic_store_explicit(&segment->header->symbol_count, count + 1, memory_order_release);         /* W1: pairs with R1 */
     *id = count;
     return SHM_OK;
 }
@@ -96,13 +99,4 @@ int64_t shm_symbol_interval_ns(const shm_segment_t *segment, uint32_t id)
     if (id >= shm_symbol_count(segment))
         return 0;
     return atomic_load_explicit(&segment->symbols[id].interval_ns, memory_order_relaxed); /* stands alone */
-}
-
-void shm_symbol_repair(shm_segment_t *segment)
-{
-    /* Such an entry is the last one made, so nothing was probed past it: freeing it cuts no chain. */
-    uint32_t count = shm_symbol_count(segment);
-    for (uint32_t at = 0; at <= segment->index_mask; at++)
-        if (atomic_load_explicit(&segment->index[at], memory_order_relaxed) > count) /* the dead writer's store */
-            atomic_store_explicit(&segment->index[at], 0, memory_order_relaxed);     /* readers skip it either way */
 }

@@ -37,6 +37,9 @@ static view_t look(const shm_segment_t *segment)
         assert_int_equal(shm_ring_read(segment, 0, i, &view.bars[i % CAPACITY]), SHM_OK);
         assert_true(test_is_whole(&view.bars[i % CAPACITY], i));
     }
+    shm_bar_t edge; /* the slot that an append under way overwrites */
+    if (view.oldest > 0 && shm_ring_read(segment, 0, view.oldest - 1, &edge) == SHM_OK)
+        assert_true(test_is_whole(&edge, view.oldest - 1));
     return view;
 }
 

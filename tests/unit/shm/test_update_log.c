@@ -247,7 +247,8 @@ static void after_a_rejoin_every_reader_looks_at_the_rings_once(void **state)
     shm_segment_leave(writer);
 }
 
-/* A thread reads as fast as it can while the log wraps hundreds of times: entries come in order, whole, and gaps only with OVERRUN. */
+/* A thread lags nearly a whole log behind, so that the writer laps it while it copies, hundreds of times: entries come in order, whole, and
+ * gaps only with OVERRUN. */
 typedef struct {
     _Atomic int ready;
     const char *wrong;
@@ -256,13 +257,15 @@ typedef struct {
 static void *follow(void *argument)
 {
     follower_t *follower = argument;
-    shm_update_t updates[32];
+    static shm_update_t updates[ENTRIES];
     uint64_t cursor = shm_log_newest(segment), next = shm_ring_head(segment, id), last = 500000;
     bool lapped = false;
     atomic_store_explicit(&follower->ready, 1, memory_order_release); /* pairs with the load in the test */
     while (next < last && !follower->wrong) {
         size_t count;
-        int rc = shm_log_read(segment, &cursor, updates, 32, &count);
+        while (shm_log_newest(segment) - cursor < ENTRIES - 100 && shm_ring_head(segment, id) < last)
+            continue;
+        int rc = shm_log_read(segment, &cursor, updates, ENTRIES, &count);
         if (rc == SHM_OVERRUN) {
             lapped = true;
             next = shm_ring_head(segment, id);
