@@ -53,12 +53,11 @@ typedef struct {
     char name[CONFIG_NAME_BYTES];    /* [model.NAME]: the name in topics */
     char path[CONFIG_TEXT_BYTES];    /* checkpoint directory, relative to the config file; "naive" is built in */
     char symbols[CONFIG_TEXT_BYTES]; /* patterns of the symbols it forecasts: "BTC-USD,ETH*", no blanks */
-    char fields
-        [CONFIG_TEXT_BYTES]; /* bar fields fed in as variates, the first is the target: "close,volume", no blanks, no doubles */
-    uint32_t context;        /* bars; rounded up to the model's patch */
-    uint32_t context_min;    /* a symbol is forecast once it has that many closed bars */
-    uint32_t horizon;        /* bars */
-    uint32_t samples;        /* paths; 0: mean only */
+    char fields[CONFIG_TEXT_BYTES];  /* bar fields fed in as variates, the target first: "close,volume", no blanks or doubles */
+    uint32_t context;                /* bars; rounded up to the model's patch */
+    uint32_t context_min;            /* a symbol is forecast once it has that many closed bars */
+    uint32_t horizon;                /* bars */
+    uint32_t samples;                /* paths; 0: mean only */
     bool publish_samples;
     uint64_t seed;
     uint32_t quantile_count;

@@ -1,7 +1,8 @@
 /* Barcast's messages: MessagePack maps, one schema version, an encoder and a bounded decoder for each. wire/README.md is the page for
  * people who write a subscriber or a feed in another language.
  *
- * Encoders append to a wire_buffer_t (grown once, reused: no allocation in steady state). Decoders reject what is malformed, of another
+ * Encoders fill a wire_buffer_t, each replacing what the one before it wrote (grown once, reused: no allocation in steady state);
+ * after a failure it is empty. Decoders reject what is malformed, of another
  * version, or over the bounds below, with a text in error_text() that names the key; they ignore keys they do not know. What a
  * decoder returns borrows the message's bytes where the comment says so. No function blocks; a buffer or message belongs to one thread. */
 #ifndef BARCAST_WIRE_WIRE_H
@@ -25,16 +26,18 @@ enum {
     WIRE_HORIZON_MOST = 16384,
     WIRE_SAMPLES_MOST = 4096,
     WIRE_FIELDS_MOST = 6,
+    WIRE_BARS_MOST = 65536, /* in one message */
+    WIRE_KEYS_MOST = 256,   /* of one map, unknown ones included */
     WIRE_MESSAGE_BYTES_MOST = 64 << 20
 };
 
 enum {
     WIRE_OK = 0,
-    WIRE_ERR_MALFORMED = -1,
-    WIRE_ERR_VERSION = -2,
-    WIRE_ERR_BOUNDS = -3,
+    WIRE_ERR_MALFORMED = -1, /* no MessagePack, cut short, a key missing or twice, a value of another type */
+    WIRE_ERR_VERSION = -2,   /* another schema version */
+    WIRE_ERR_BOUNDS = -3,    /* a length, count or number out of bounds, when decoded or before it is encoded */
     WIRE_ERR_MEMORY = -4,
-    WIRE_ERR_TYPE = -5
+    WIRE_ERR_TYPE = -5 /* a message of another type, or of none that is known */
 };
 
 typedef struct wire_buffer wire_buffer_t;
