@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { RECONNECT_MS = 20, RECONNECT_MOST_MS = 1000 };
+enum { RECONNECT_MS = 20, RECONNECT_MOST_MS = 250 };
 
 struct beat {
     pthread_t thread;

@@ -94,22 +94,36 @@ int publisher_reset(publisher_t *publisher, uint32_t symbols_most)
     return PUBLISHER_OK;
 }
 
-/* Sends a copy of one frame. Without drops allowed, one lagging subscriber would make libzmq refuse the frame for everybody: then it is
- * sent with drops, which only the lagging one suffers. */
+static bool try_send(publisher_t *publisher, zmq_msg_t *frame, int flags)
+{
+    return zmq_msg_send(frame, publisher->socket, flags | ZMQ_DONTWAIT) >= 0;
+}
+
+/* Lets the socket learn now what its subscribers have read; it looks at most once a millisecond by itself. */
+static void update_pipes(publisher_t *publisher)
+{
+    int events;
+    size_t bytes = sizeof events;
+    zmq_getsockopt(publisher->socket, ZMQ_EVENTS, &events, &bytes);
+}
+
+/* Sends a copy of one frame; false when a subscriber does not get it. As long as drops are not allowed, one lagging subscriber makes libzmq refuse
+ * the frame for everybody: then it is sent with drops, which only the lagging one suffers. */
 static bool send_copy(publisher_t *publisher, zmq_msg_t *frame, int flags)
 {
-    bool complete = true;
     zmq_msg_t copy;
     zmq_msg_init(&copy);
     zmq_msg_copy(&copy, frame);
-    if (zmq_msg_send(&copy, publisher->socket, flags | ZMQ_DONTWAIT) < 0) {
-        complete = false;
-        set_option(publisher->socket, ZMQ_XPUB_NODROP, 0);
-        if (zmq_msg_send(&copy, publisher->socket, flags | ZMQ_DONTWAIT) < 0)
-            zmq_msg_close(&copy);
-        set_option(publisher->socket, ZMQ_XPUB_NODROP, 1);
-    }
-    return complete;
+    if (try_send(publisher, &copy, flags))
+        return true;
+    update_pipes(publisher);
+    if (try_send(publisher, &copy, flags))
+        return true;
+    set_option(publisher->socket, ZMQ_XPUB_NODROP, 0);
+    if (!try_send(publisher, &copy, flags))
+        zmq_msg_close(&copy);
+    set_option(publisher->socket, ZMQ_XPUB_NODROP, 1);
+    return false;
 }
 
 static void send_last(publisher_t *publisher, last_value_t *last)

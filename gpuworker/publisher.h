@@ -1,8 +1,10 @@
 /* The worker's XPUB socket: publishes forecasts and gives a late subscriber the last value of every topic that it asks for.
  *
- * Nobody slow holds anyone up: a subscriber that lags more than the high-water mark loses messages, which is counted once a message
- * (SHM_COUNTER_PUBLISH_DROPS); the others get them. A last value is sent to all subscribers of its topic, as a subscriber's own pipe cannot be
- * addressed: a message whose `seq` does not advance is such a repeat. Memory is bounded: one message a topic. One thread; nothing blocks. */
+ * Nobody slow holds anyone up: a subscriber that lags more than the high-water mark loses messages until it has caught up by half, the others
+ * lose none. SHM_COUNTER_PUBLISH_DROPS counts how often one began to lose: libzmq does not tell how many messages.
+ *
+ * A last value is sent to all subscribers of its topic, as a subscriber's own pipe cannot be addressed: a message whose `seq` does not
+ * advance is such a repeat. Memory is bounded: one message a topic. One thread; nothing blocks. */
 #ifndef BARCAST_GPUWORKER_PUBLISHER_H
 #define BARCAST_GPUWORKER_PUBLISHER_H
 

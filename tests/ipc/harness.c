@@ -36,7 +36,7 @@ shm_bar_t harness_bar(uint32_t symbol, uint64_t index)
 
 const char *harness_symbol(uint32_t symbol)
 {
-    static char text[8];
+    static char text[16];
     snprintf(text, sizeof text, "SYM%02u", symbol);
     return text;
 }

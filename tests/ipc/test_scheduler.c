@@ -26,7 +26,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { PATIENCE_MS = 60000, STEP_MS = 5, HISTORY = 4 };
+enum { PATIENCE_MS = 20000, STEP_MS = 5, HISTORY = 4 };
 #define INTERVAL_NS (60 * CLOCK_NS_PER_S)
 
 typedef struct {
@@ -44,6 +44,7 @@ static pid_t scheduler;
 static shm_segment_t *segment;
 static uint64_t bars[256];
 static void *zmq;
+static void *sockets[64]; /* open ones, so that a failed test can end too */
 static wire_buffer_t *encoded;
 static wire_item_t items[WIRE_ITEMS_MOST];
 
@@ -113,6 +114,17 @@ static void start_scheduler(void)
     scheduler = spawn(config_file);
 }
 
+static void close_socket(void *socket)
+{
+    for (size_t i = 0; socket && i < sizeof sockets / sizeof *sockets; i++) {
+        if (sockets[i] == socket) {
+            sockets[i] = NULL;
+            zmq_close(socket);
+            return;
+        }
+    }
+}
+
 static int close_instance(void **state)
 {
     (void)state;
@@ -124,6 +136,8 @@ static int close_instance(void **state)
     shm_segment_delete(name);
     shm_counters_delete(name, "scheduler");
     wire_buffer_close(encoded);
+    for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++)
+        close_socket(sockets[i]);
     zmq_ctx_term(zmq);
     char path[128];
     const char *const left[] = {"/run/dir/scheduler", "/run/dir", "/run", "/test.ini", ""};
@@ -185,6 +199,10 @@ static void *connect_as(const char *identity)
     snprintf(endpoint, sizeof endpoint, "ipc://%s/run/dir/scheduler", directory);
     void *dealer = zmq_socket(zmq, ZMQ_DEALER);
     assert_non_null(dealer);
+    size_t place = 0;
+    while (sockets[place])
+        assert_true(++place < sizeof sockets / sizeof *sockets);
+    sockets[place] = dealer;
     assert_int_equal(zmq_setsockopt(dealer, ZMQ_ROUTING_ID, identity, strlen(identity)), 0);
     assert_int_equal(zmq_setsockopt(dealer, ZMQ_LINGER, &linger, sizeof linger), 0);
     assert_int_equal(zmq_connect(dealer, endpoint), 0);
@@ -228,8 +246,8 @@ static worker_t open_worker(const char *id, uint32_t pid)
 
 static void close_worker(worker_t *worker)
 {
-    zmq_close(worker->dealer);
-    zmq_close(worker->beat);
+    close_socket(worker->dealer);
+    close_socket(worker->beat);
 }
 
 static void beat(worker_t *worker)

@@ -152,7 +152,7 @@ static void slow_subscriber_loses_messages_and_nobody_else_does(void **state)
         snprintf(expected, sizeof expected, "forecast.naive.S0 %d %d", i, i + 1);
         expect(quick, expected);
     }
-    assert_int_equal(shm_counter_get(f->counters, SHM_COUNTER_PUBLISH_DROPS), SENT - PIPE);
+    assert_int_equal(shm_counter_get(f->counters, SHM_COUNTER_PUBLISH_DROPS), 1);
     for (int i = 0; i < PIPE; i++) {
         snprintf(expected, sizeof expected, "forecast.naive.S0 %d %d", i, i + 1);
         expect(slow, expected);
