@@ -1,7 +1,7 @@
 /* y = residual + act(product), the epilogue of a product of many rows where cuBLASLt has none.
  *
- * product [rows][width] F32 or BF16. NONE, SILU: y [rows][width]. SWIGLU: y [rows][width / 2] = silu(first half) · second half. A thread VECTOR
- * neighbouring values of a row, consecutive threads consecutive values. */
+ * product [rows][width] F32 or BF16. NONE, SILU: y [rows][width]. SWIGLU: y [rows][width / 2] = silu(first half) · second half.
+ * A thread VECTOR neighbouring values of a row, consecutive threads consecutive values. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
 static __device__ __forceinline__ float silu(float value)

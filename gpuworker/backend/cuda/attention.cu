@@ -1,12 +1,13 @@
-/* Causal attention with a static cache, prefill and decode: out = softmax(scale · q kᵀ) v, per head, with rotary embedding from tables.
+/* Causal attention with a static cache, prefill and decode: out = softmax(scale · q kᵀ) v, per head, with rotary embedding from
+ * tables.
  *
  * qkv [rows][T][3][heads][head_dim], out [rows][T][heads][head_dim], prefix k, v [prefix rows][heads][prefix_tokens][head_dim],
  * tail k, v [rows][heads][tail_tokens][head_dim]: all F32, or all BF16.
  *
- * Prefill: a block a row and head. Its groups first write the rotated k, and v, of all tokens to the cache; then each takes queries and reads the cache
- * back, which only this block has written. Decode: a group a row and head, the samples of one prefix row next to one another, so that a
- * warp reads a prefix once for several of them and a block keeps it in L1; its own k and v go to the tail first and are read back
- * by the lanes that wrote them. */
+ * Prefill: a block a row and head. Its groups first write the rotated k, and v, of all tokens to the cache; then each takes
+ * queries and reads the cache back, which only this block has written. Decode: a group a row and head, the samples of one prefix
+ * row next to one another, so that a warp reads a prefix once for several of them and a block keeps it in L1; its own k and v go
+ * to the tail first and are read back by the lanes that wrote them. */
 #include "gpuworker/backend/cuda/attention.cuh"
 
 typedef struct {

@@ -1,8 +1,8 @@
-/* What the attention kernels share: one query of one head, held by a group of LANES lanes with PER neighbouring elements each, that takes in keys and
- * values batch by batch with a running maximum (online softmax), all in F32.
+/* What the attention kernels share: one query of one head, held by a group of LANES lanes with PER neighbouring elements each,
+ * that takes in keys and values batch by batch with a running maximum (online softmax), all in F32.
  *
- * The geometry (PER, LANES) is chosen by head_dim: lanes past head_dim hold zeros. Groups of a warp may differ in how many keys they see: every shuffle names
- * its own group's lanes only. */
+ * The geometry (PER, LANES) is chosen by head_dim: lanes past head_dim hold zeros. Groups of a warp may differ in how many keys
+ * they see: every shuffle names its own group's lanes only. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_ATTENTION_CUH
 #define BARCAST_GPUWORKER_BACKEND_CUDA_ATTENTION_CUH
 

@@ -1,7 +1,9 @@
-/* The causal patch scaler (backend_causal_scale_t): per patch the mean and clamped deviation of all observed values up to its end; y = (x - loc) / scale.
+/* The causal patch scaler (backend_causal_scale_t): per patch the mean and clamped deviation of all observed values up to its
+ * end; y = (x - loc) / scale.
  *
- * x, y F32 and mask U8 [rows][patches · patch], loc, scale F32 [rows][patches], state F64 [rows][BACKEND_SCALER_STATE]. A block a row: a warp a patch takes its
- * moments, one warp joins them into running ones (a scan over 32 patches at a time), then all write y. Everything about statistics is F64. */
+ * x, y F32 and mask U8 [rows][patches · patch], loc, scale F32 [rows][patches], state F64 [rows][BACKEND_SCALER_STATE]. A block
+ * a row: a warp a patch takes its moments, one warp joins them into running ones (a scan over 32 patches at a time), then all
+ * write y. Everything about statistics is F64. */
 #include "gpuworker/backend/cuda/moments.cuh"
 
 enum { SCALE_THREADS = 256, SCALE_SHARED_MOST = 200 * 1024 };

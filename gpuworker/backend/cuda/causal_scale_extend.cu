@@ -1,7 +1,8 @@
-/* The causal patch scaler continued by one generated patch (backend_causal_scale_extend_t): joins the patch's moments to the row's state, and scales it.
+/* The causal patch scaler continued by one generated patch (backend_causal_scale_extend_t): joins the patch's moments to the
+ * row's state, and scales it.
  *
- * x F32, rows x_stride apart, the patch at *step · patch; state_in F64 [series · variates][5] read at step 0, state [rows][5] read later and always
- * written; y F32 [rows][patch], loc, scale F32 [rows]. A warp a row. */
+ * x F32, rows x_stride apart, the patch at *step · patch; state_in F64 [series · variates][5] read at step 0, state [rows][5]
+ * read later and always written; y F32 [rows][patch], loc, scale F32 [rows]. A warp a row. */
 #include "gpuworker/backend/cuda/moments.cuh"
 
 enum { EXTEND_WARPS = 4 };

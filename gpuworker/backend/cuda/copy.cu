@@ -1,4 +1,5 @@
-/* to[i] = from[i], bytes: 16 at a time where both ends allow, the rest singly. One side is pinned host memory, which the device reads and writes in place. */
+/* to[i] = from[i], bytes: 16 at a time where both ends allow, the rest singly. One side is pinned host memory, which the device
+ * reads and writes in place. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
 static __global__ void copy_kernel(uint8_t *to, const uint8_t *from, size_t bytes)

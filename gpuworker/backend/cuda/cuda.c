@@ -12,7 +12,7 @@ struct backend_graph {
     cudaGraphExec_t exec;
 };
 
-/* ---- errors and memory -------------------------------------------------------------------------------------------------------- */
+/* ---- errors and memory ------------------------------------------------------------------------------------------------------- */
 
 int cuda_check(const char *name, cudaError_t error)
 {
@@ -73,7 +73,7 @@ static void cuda_host_free(backend_t *backend, void *memory)
     cudaFreeHost(memory);
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------------------- */
+/* ---- copies ------------------------------------------------------------------------------------------------------------------ */
 
 static int cuda_synchronize(backend_t *backend)
 {
@@ -119,7 +119,7 @@ static int cuda_read(backend_t *backend, const void *from, void *to, size_t byte
     return rc < 0 ? rc : cuda_synchronize(backend);
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ------------------------------------------------------------------------------------------------------------------ */
 
 static int cuda_graph_begin(backend_t *backend)
 {
@@ -168,7 +168,7 @@ static void cuda_graph_free(backend_t *backend, backend_graph_t *graph)
     free(graph);
 }
 
-/* ---- ops: one kernel each ----------------------------------------------------------------------------------------------------- */
+/* ---- ops: one kernel each ---------------------------------------------------------------------------------------------------- */
 
 static int cuda_step_set(backend_t *backend, const backend_tensor_t *step, int32_t value)
 {
@@ -195,7 +195,7 @@ ONE_KERNEL(override)
 ONE_KERNEL(summarize)
 ONE_KERNEL(random_walk)
 
-/* ---- opening ------------------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------------------- */
 
 static void cuda_close(backend_t *backend)
 {

@@ -1,9 +1,9 @@
-/* The CUDA backend's own state, for its host files: cuda.c (device, memory, copies, graphs, the vtable), upload.c (weights), linear.c (which kernels a
- * linear takes), product.c (matrix products by cuBLASLt).
+/* The CUDA backend's own state, for its host files: cuda.c (device, memory, copies, graphs, the vtable), upload.c (weights),
+ * linear.c (which kernels a linear takes), product.c (matrix products by cuBLASLt).
  *
- * Everything is enqueued on one stream. Products of many rows need scratch memory and a chosen algorithm; both come into being the first time that a shape is
- * seen, which is the eager run that every session makes before it captures. While capturing nothing is allocated or chosen: a shape that
- * was not seen before is an error. */
+ * Everything is enqueued on one stream. Products of many rows need scratch memory and a chosen algorithm; both come into being
+ * the first time that a shape is seen, which is the eager run that every session makes before it captures. While capturing
+ * nothing is allocated or chosen: a shape that was not seen before is an error. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_CUDA_H
 #define BARCAST_GPUWORKER_BACKEND_CUDA_CUDA_H
 
@@ -63,8 +63,8 @@ int cuda_linear(backend_t *backend, const backend_linear_t *op);
 void cuda_linear_forget(backend_cuda_t *cuda, const void *bias); /* this memory is about to be freed */
 void cuda_linear_close(backend_cuda_t *cuda);
 
-/* y = residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in]; bias [out] of y's dtype or NULL; residual F32 [rows][out] or
- * NULL, then y is F32; y [rows][out], BF16 only when W is. */
+/* y = residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in]; bias [out] of y's dtype or NULL;
+ * residual F32 [rows][out] or NULL, then y is F32; y [rows][out], BF16 only when W is. */
 typedef struct {
     const void *x, *weight, *bias, *residual;
     void *y;

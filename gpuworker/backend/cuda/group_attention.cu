@@ -1,7 +1,8 @@
 /* Attention across the variates of one series at one token: out = softmax(scale · q kᵀ) v over the variates of equal group id.
  *
- * qkv [sets][variates][T][3][heads][head_dim] -> out [sets][variates][T][heads][head_dim], F32 or BF16; group I32 [sets / samples][variates]. A group of
- * lanes a (set, variate, token, head), head fastest; the keys are read in place, T · 3 · heads · head_dim apart. */
+ * qkv [sets][variates][T][3][heads][head_dim] -> out [sets][variates][T][heads][head_dim], F32 or BF16; group I32 [sets /
+ * samples][variates]. A group of lanes a (set, variate, token, head), head fastest; the keys are read in place, T · 3 · heads ·
+ * head_dim apart. */
 #include "gpuworker/backend/cuda/attention.cuh"
 
 template <typename G>

@@ -1,8 +1,9 @@
 /* The launchers of the CUDA backend, one a kernel file: what the dispatch (ops.c, linear.c) may call.
  *
- * A launcher enqueues its kernel on `stream`, allocates nothing, synchronises nothing, and returns BACKEND_OK, BACKEND_ERR_UNSUPPORTED when the shape is
- * past the kernel's limits, or BACKEND_ERR_DEVICE when the launch failed; error_text() names the op. Descriptors are those of backend.h, already
- * validated by the front; every pointer in them is device memory. Kernels are deterministic: equal inputs give equal bytes. */
+ * A launcher enqueues its kernel on `stream`, allocates nothing, synchronises nothing, and returns BACKEND_OK,
+ * BACKEND_ERR_UNSUPPORTED when the shape is past the kernel's limits, or BACKEND_ERR_DEVICE when the launch failed; error_text()
+ * names the op. Descriptors are those of backend.h, already validated by the front; every pointer in them is device memory.
+ * Kernels are deterministic: equal inputs give equal bytes. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_KERNELS_H
 #define BARCAST_GPUWORKER_BACKEND_CUDA_KERNELS_H
 
@@ -21,8 +22,8 @@ int cuda_check(const char *name, cudaError_t error);
 int cuda_step_set_launch(int32_t *step, int32_t value, cudaStream_t stream);
 int cuda_step_advance_launch(int32_t *step, cudaStream_t stream);
 
-/* Copies between device memory and pinned host memory by a kernel: for the small ones a copy node of a graph costs more than the bytes. Both pointers as
- * the device sees them. */
+/* Copies between device memory and pinned host memory by a kernel: for the small ones a copy node of a graph costs more than the
+ * bytes. Both pointers as the device sees them. */
 int cuda_copy_launch(void *to, const void *from, size_t bytes, cudaStream_t stream);
 
 /* y = norm(x), dense, F32 or BF16: the prologue of a product of many rows, and the conversion when norm.kind is NONE. */
@@ -39,7 +40,8 @@ typedef struct {
 
 int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream);
 
-/* y = residual + act(product): the epilogue that cuBLASLt does not have. product [rows][width], F32 or BF16; y [rows][width, or width / 2 for SWIGLU]. */
+/* y = residual + act(product): the epilogue that cuBLASLt does not have. product [rows][width], F32 or BF16; y [rows][width, or
+ * width / 2 for SWIGLU]. */
 typedef struct {
     const void *product;
     backend_dtype_t product_dtype;

@@ -1,10 +1,11 @@
 /* How every kernel here is launched and begins, and the few device helpers that several share.
  *
- * Programmatic dependent launch: a kernel may be scheduled while the one before it on the stream still runs, which hides launch latency and block start-up
- * between the many small dependent kernels of a forecast. The price is a rule: every kernel calls begin() in every thread before it touches memory that any
- * kernel writes (reads or writes; weights and tables are never written and may be read before). begin() waits until the kernel before has finished,
- * which itself had waited for the one before it, so the order on the stream is kept. For the same reason activations are never read through the read-only
- * path (__ldg): their pointers are not __restrict__. -DCUDA_OVERLAP=0 turns it off everywhere. */
+ * Programmatic dependent launch: a kernel may be scheduled while the one before it on the stream still runs, which hides launch
+ * latency and block start-up between the many small dependent kernels of a forecast. The price is a rule: every kernel calls
+ * begin() in every thread before it touches memory that any kernel writes (reads or writes; weights and tables are never written
+ * and may be read before). begin() waits until the kernel before has finished, which itself had waited for the one before it, so
+ * the order on the stream is kept. For the same reason activations are never read through the read-only path (__ldg): their
+ * pointers are not __restrict__. -DCUDA_OVERLAP=0 turns it off everywhere. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_LAUNCH_CUH
 #define BARCAST_GPUWORKER_BACKEND_CUDA_LAUNCH_CUH
 

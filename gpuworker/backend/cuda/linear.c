@@ -1,5 +1,5 @@
-/* Which kernels a linear takes: the streaming kernel for few rows; else the norm (or a conversion) into scratch, cuBLASLt with bias and
- * residual in its epilogue, and a kernel of our own for an activation. */
+/* Which kernels a linear takes: the streaming kernel for few rows; else the norm (or a conversion) into scratch, cuBLASLt with
+ * bias and residual in its epilogue, and a kernel of our own for an activation. */
 #include <stdlib.h>
 
 #include "gpuworker/backend/cuda/cuda.h"

@@ -1,15 +1,17 @@
 /* A linear of few rows: y = residual + act(rms(x) · Wᵀ + bias) in one kernel, bound by reading W once at memory speed.
  *
- * x [rows][in] F32 or BF16, rows x_stride apart; W [out][in] BF16; bias, residual F32; y F32 or BF16. in % 8 == 0, 16-byte aligned rows.
+ * x [rows][in] F32 or BF16, rows x_stride apart; W [out][in] BF16; bias, residual F32; y F32 or BF16. in % 8 == 0, 16-byte
+ * aligned rows.
  *
- * The tensor cores do the arithmetic, for what matters here is that a lane's loads are 16 bytes wide and many are in flight. mma.m16n8k16 takes 16
- * rows of W (side M) and 8 rows of x (side N). Which 16 of the k it takes is free as long as both sides agree, so that lane (r = lane / 4, q = lane % 4) of
- * a chunk of 32 k holds the 8 neighbouring ones from 8q: of W rows r and r + 8, and of x row r; the first 4 feed one mma, the last 4 a second.
+ * The tensor cores do the arithmetic, for what matters here is that a lane's loads are 16 bytes wide and many are in flight.
+ * mma.m16n8k16 takes 16 rows of W (side M) and 8 rows of x (side N). Which 16 of the k it takes is free as long as both sides
+ * agree, so that lane (r = lane / 4, q = lane % 4) of a chunk of 32 k holds the 8 neighbouring ones from 8q: of W rows r and r +
+ * 8, and of x row r; the first 4 feed one mma, the last 4 a second.
  *
- * A block computes TILES tiles of 16 outputs for GROUPS · 8 rows of x. Its warps, and with a cluster the warps of all its blocks, divide k among them and
- * add their partial sums in a fixed order. The norm rides along: Σ x² is gathered in the same pass and 1/rms multiplies the sum (scale is per k, so it is
- * multiplied into x before rounding). For SWIGLU the second tile is the one half of W further down. The first weights are requested before begin(): while
- * the kernel before still runs. */
+ * A block computes TILES tiles of 16 outputs for GROUPS · 8 rows of x. Its warps, and with a cluster the warps of all its
+ * blocks, divide k among them and add their partial sums in a fixed order. The norm rides along: Σ x² is gathered in the same
+ * pass and 1/rms multiplies the sum (scale is per k, so it is multiplied into x before rounding). For SWIGLU the second tile is
+ * the one half of W further down. The first weights are requested before begin(): while the kernel before still runs. */
 #include <cooperative_groups.h>
 
 #include "gpuworker/backend/cuda/launch.cuh"

@@ -1,4 +1,5 @@
-/* Count, sum and M2 = Σ (x - mean)² of a set of numbers in F64, and how two sets' join (Chan, Golub, LeVeque): what the causal scaler keeps. */
+/* Count, sum and M2 = Σ (x - mean)² of a set of numbers in F64, and how two sets' join (Chan, Golub, LeVeque): what the causal
+ * scaler keeps. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_MOMENTS_CUH
 #define BARCAST_GPUWORKER_BACKEND_CUDA_MOMENTS_CUH
 

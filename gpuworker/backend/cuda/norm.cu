@@ -1,7 +1,7 @@
 /* Normalised rows for a product of many rows, and plain conversion.
  *
- * RMS: y = x / sqrt(mean(x²) + eps) · scale. LAYER: y = (x - mean) / sqrt(var + eps) · scale + shift. NONE: y = x. In F32; x and y F32 or BF16, x rows
- * x_stride apart, y dense. A warp a row; the passes after the first find the row in L1. */
+ * RMS: y = x / sqrt(mean(x²) + eps) · scale. LAYER: y = (x - mean) / sqrt(var + eps) · scale + shift. NONE: y = x. In F32; x and
+ * y F32 or BF16, x rows x_stride apart, y dense. A warp a row; the passes after the first find the row in L1. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
 enum { NORM_WARPS = 8 };

@@ -1,5 +1,5 @@
-/* Known futures over what was generated: paths[series][sample][variate >= variates - exogenous][*step·patch + p] = future[series][exogenous][*step·patch + p].
- * A thread a value, p fastest. */
+/* Known futures over what was generated: paths[series][sample][variate >= variates - exogenous][*step·patch + p] =
+ * future[series][exogenous][*step·patch + p]. A thread a value, p fastest. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
 static __global__ void override_kernel(float *paths, int64_t path_stride, const float *future, int64_t future_stride,

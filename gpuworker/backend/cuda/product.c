@@ -1,8 +1,9 @@
 /* Matrix products of many rows through cuBLASLt, with bias and residual in its epilogue.
  *
- * cuBLASLt thinks in columns: yᵀ [out × rows] = Wᵀ' xᵀ with W as its transposed A and x as its B. F32 products are computed in F32 (no TF32). A plan is the
- * descriptors and the algorithm of one shape; the algorithm is the fastest of the library's candidates, timed on the shape's own data into
- * memory of its own. Candidates that add partial sums in no fixed order are excluded: equal inputs must give equal bytes. */
+ * cuBLASLt thinks in columns: yᵀ [out × rows] = Wᵀ' xᵀ with W as its transposed A and x as its B. F32 products are computed in
+ * F32 (no TF32). A plan is the descriptors and the algorithm of one shape; the algorithm is the fastest of the library's
+ * candidates, timed on the shape's own data into memory of its own. Candidates that add partial sums in no fixed order are
+ * excluded: equal inputs must give equal bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,7 +78,7 @@ static int set_bias(const cuda_product_plan_t *plan, const void *bias)
     return lt_check("bias", cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
 }
 
-/* ---- choosing an algorithm ---------------------------------------------------------------------------------------------------- */
+/* ---- choosing an algorithm --------------------------------------------------------------------------------------------------- */
 
 static int time_candidate(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulAlgo_t *algo,
                           const cuda_product_t *product, void *y, const cudaEvent_t event[2], float *milliseconds)
@@ -168,7 +169,7 @@ static int choose_algorithm(backend_cuda_t *cuda, cuda_product_plan_t *plan, con
     return rc < 0 ? rc : BACKEND_OK;
 }
 
-/* ---- plans -------------------------------------------------------------------------------------------------------------------- */
+/* ---- plans ------------------------------------------------------------------------------------------------------------------- */
 
 static void plan_free(cuda_product_plan_t *plan)
 {

@@ -1,5 +1,6 @@
-/* The naive forecast (backend_random_walk_t): sigma = root mean square of the changes between neighbouring observed values (of their logarithms for prices,
- * where a value that is not positive counts as unobserved); value h ahead: last, its quantile last · exp(z sigma sqrt(h)) or last + z sigma sqrt(h).
+/* The naive forecast (backend_random_walk_t): sigma = root mean square of the changes between neighbouring observed values (of
+ * their logarithms for prices, where a value that is not positive counts as unobserved); value h ahead: last, its quantile last
+ * · exp(z sigma sqrt(h)) or last + z sigma sqrt(h).
  *
  * x F32, mask U8 [rows][context]; mean F32 [rows][horizon]; quantiles [rows][levels][horizon]. A block a row; F64 until the end. */
 #include "gpuworker/backend/cuda/launch.cuh"

@@ -1,8 +1,8 @@
 /* The mixture of Student-t head (backend_student_t_t): its mean, or random draws from it.
  *
- * head F32 [rows · patch][4][K]: raw df, loc, scale, logits. A warp a value (row, p) and a share of its draws: lanes take components, the transformed
- * parameters and the running sums of the weights go to shared memory, then lanes take draws: component by inverse cdf, Student-t by Bailey's polar
- * form, with the random numbers of backend.h's coordinates. */
+ * head F32 [rows · patch][4][K]: raw df, loc, scale, logits. A warp a value (row, p) and a share of its draws: lanes take
+ * components, the transformed parameters and the running sums of the weights go to shared memory, then lanes take draws:
+ * component by inverse cdf, Student-t by Bailey's polar form, with the random numbers of backend.h's coordinates. */
 #include <float.h>
 
 #include "gpuworker/backend/cuda/launch.cuh"

@@ -1,9 +1,11 @@
-/* Over the samples of each series and variate: mean in F64, and quantiles by linear interpolation between order statistics (backend_summarize_t).
+/* Over the samples of each series and variate: mean in F64, and quantiles by linear interpolation between order statistics
+ * (backend_summarize_t).
  *
- * paths F32 [series][samples][variates], rows path_stride apart; mean [series][variates][horizon]; quantiles [series][variates][levels][horizon].
- * A block COLUMNS neighbouring horizon values (columns) of one series and variate. Thread t sums column t % columns of every (threads / columns)-th
- * sample; the sums of a column are added as a tree. For the quantiles all samples of the columns lie in shared memory, padded with +inf to a
- * power of two, and each column is sorted by a bitonic network. */
+ * paths F32 [series][samples][variates], rows path_stride apart; mean [series][variates][horizon]; quantiles
+ * [series][variates][levels][horizon]. A block COLUMNS neighbouring horizon values (columns) of one series and variate. Thread t
+ * sums column t % columns of every (threads / columns)-th sample; the sums of a column are added as a tree. For the quantiles
+ * all samples of the columns lie in shared memory, padded with +inf to a power of two, and each column is sorted by a bitonic
+ * network. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
 enum {

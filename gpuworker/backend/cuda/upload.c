@@ -1,4 +1,5 @@
-/* Weights to the device: through two pinned buffers in turn, so that converting a piece to BF16 (or copying it) overlaps sending the one before. */
+/* Weights to the device: through two pinned buffers in turn, so that converting a piece to BF16 (or copying it) overlaps sending
+ * the one before. */
 #include <string.h>
 
 #include "gpuworker/backend/cuda/cuda.h"
