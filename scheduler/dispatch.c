@@ -101,14 +101,15 @@ const registry_t *dispatch_registry(const dispatch_t *dispatch)
     return dispatch->registry;
 }
 
-__attribute__((format(printf, 3, 4))) static void report(const dispatch_t *dispatch, log_level_t level, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void report(const dispatch_t *dispatch, dispatch_event_t event, const char *format,
+                                                         ...)
 {
     char text[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    dispatch->report(dispatch->report_context, level, text);
+    dispatch->report(dispatch->report_context, event, text);
 }
 
 /* ---- batches --------------------------------------------------------------------------------------------------------------------- */
@@ -150,7 +151,7 @@ static void finish(dispatch_t *dispatch, due_pair_t pair, due_outcome_t outcome,
     if (!due_finish(dispatch->due, pair, outcome, avoid, now_ns))
         return;
     uint32_t models = dispatch->config->model_count;
-    report(dispatch, LOG_WARNING, "symbol %s, model %s: quarantined for %.0f s after repeated failures",
+    report(dispatch, DISPATCH_QUARANTINED, "symbol %s, model %s: quarantined for %.0f s after repeated failures",
            due_symbol_name(dispatch->due, pair / models), dispatch->config->models[pair % models].name,
            (double)dispatch->config->scheduler.quarantine_ns / 1e9);
 }
@@ -211,7 +212,7 @@ static void bury(dispatch_t *dispatch, uint32_t worker, int64_t now_ns)
 {
     const registry_worker_t *record = registry_worker(dispatch->registry, worker);
     if (!record->lost && !record->leaving)
-        report(dispatch, LOG_WARNING, "worker %s: pid %u is gone with %u batches", record->id, record->pid, record->held);
+        report(dispatch, DISPATCH_WORKER_LOST, "worker %s: pid %u is gone with %u batches", record->id, record->pid, record->held);
     lose(dispatch, worker, now_ns);
     while (held_count(dispatch, worker) > 0)
         forget(dispatch, worker, 0);
@@ -227,10 +228,11 @@ static int arrive(dispatch_t *dispatch, const char *id, uint32_t pid, int64_t no
 
 int dispatch_hello(dispatch_t *dispatch, const wire_hello_t *hello, int64_t now_ns)
 {
-    uint32_t worker;
+    uint32_t worker = registry_find(dispatch->registry, hello->worker);
+    bool known = worker != REGISTRY_NONE && registry_worker(dispatch->registry, worker)->pid == hello->pid;
     int rc = arrive(dispatch, hello->worker, hello->pid, now_ns, &worker);
-    if (rc == DISPATCH_OK)
-        report(dispatch, LOG_INFO, "worker %s: pid %u on %s, publishes on %s", hello->worker, hello->pid, hello->device,
+    if (rc == DISPATCH_OK && !known)
+        report(dispatch, DISPATCH_WORKER_CAME, "worker %s: pid %u on %s, publishes on %s", hello->worker, hello->pid, hello->device,
                hello->publish_endpoint);
     return rc;
 }
@@ -241,10 +243,13 @@ int dispatch_ready(dispatch_t *dispatch, const wire_ready_t *ready, int64_t now_
     int rc = arrive(dispatch, ready->worker, ready->pid, now_ns, &worker);
     if (rc < 0)
         return rc;
+    const registry_worker_t *record = registry_worker(dispatch->registry, worker);
+    bool was_ready = record->ready;
     if (registry_ready(dispatch->registry, worker, ready) < 0)
         return DISPATCH_ERR_MEMORY;
-    report(dispatch, LOG_INFO, "worker %s: ready, %u sessions, %u credits", ready->worker, ready->session_count,
-           registry_worker(dispatch->registry, worker)->credits);
+    if (!was_ready)
+        report(dispatch, DISPATCH_WORKER_CAME, "worker %s: ready, %u sessions, %u credits", ready->worker, ready->session_count,
+               record->credits);
     return DISPATCH_OK;
 }
 
@@ -254,7 +259,7 @@ static uint32_t heard(dispatch_t *dispatch, const char *id, int64_t now_ns)
     uint32_t worker = registry_find(dispatch->registry, id);
     if (worker != REGISTRY_NONE) {
         if (registry_worker(dispatch->registry, worker)->lost)
-            report(dispatch, LOG_INFO, "worker %s: heard again", id);
+            report(dispatch, DISPATCH_WORKER_CAME, "worker %s: heard again", id);
         registry_heard(dispatch->registry, worker, now_ns);
     }
     return worker;
@@ -277,7 +282,7 @@ int dispatch_leave(dispatch_t *dispatch, const wire_drain_t *drain, int64_t now_
     uint32_t worker = heard(dispatch, drain->sender, now_ns);
     if (worker == REGISTRY_NONE)
         return DISPATCH_UNKNOWN;
-    report(dispatch, LOG_INFO, "worker %s: leaves", drain->sender);
+    report(dispatch, DISPATCH_WORKER_LEFT, "worker %s: leaves", drain->sender);
     registry_leave(dispatch->registry, worker);
     return DISPATCH_OK;
 }
@@ -326,7 +331,7 @@ static void lose_silent(dispatch_t *dispatch, uint32_t worker, int64_t now_ns)
 {
     const registry_worker_t *record = registry_worker(dispatch->registry, worker);
     if (!record->leaving || record->held > 0) /* else it said so */
-        report(dispatch, LOG_WARNING, "worker %s: lost with %u batches: not heard for %.1f s", record->id, record->held,
+        report(dispatch, DISPATCH_WORKER_LOST, "worker %s: lost with %u batches: not heard for %.1f s", record->id, record->held,
                (double)(now_ns - record->heard_ns) / 1e9);
     lose(dispatch, worker, now_ns);
 }
@@ -442,7 +447,7 @@ bool dispatch_next(dispatch_t *dispatch, int64_t now_ns, uint32_t *worker, wire_
 void dispatch_unsent(dispatch_t *dispatch, uint32_t worker, int64_t now_ns)
 {
     uint32_t newest = held_count(dispatch, worker) - 1;
-    report(dispatch, LOG_WARNING, "worker %s: cannot be reached", registry_worker(dispatch->registry, worker)->id);
+    report(dispatch, DISPATCH_WORKER_LOST, "worker %s: cannot be reached", registry_worker(dispatch->registry, worker)->id);
     take_back(dispatch, dispatch->held[worker][newest], DUE_UNSENT, DUE_NONE, now_ns);
     forget(dispatch, worker, newest);
     lose(dispatch, worker, now_ns);

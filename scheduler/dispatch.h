@@ -19,7 +19,6 @@
 #ifndef BARCAST_SCHEDULER_DISPATCH_H
 #define BARCAST_SCHEDULER_DISPATCH_H
 
-#include "base/log.h"
 #include "scheduler/due.h"
 #include "scheduler/registry.h"
 
@@ -34,8 +33,9 @@ enum {
 
 typedef struct dispatch dispatch_t;
 
-/* What an operator should know: workers that come and go, quarantined symbols. */
-typedef void dispatch_report_t(void *context, log_level_t level, const char *text);
+/* What an operator should know. */
+typedef enum { DISPATCH_WORKER_CAME, DISPATCH_WORKER_LEFT, DISPATCH_WORKER_LOST, DISPATCH_QUARANTINED } dispatch_event_t;
+typedef void dispatch_report_t(void *context, dispatch_event_t event, const char *text);
 
 /* `config` and `context` are borrowed. Batch ids count up from first_batch_id: one that no earlier scheduler has used. */
 int dispatch_open(const config_t *config, uint64_t first_batch_id, dispatch_report_t *report, void *context, dispatch_t **out);

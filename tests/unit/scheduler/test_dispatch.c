@@ -10,9 +10,9 @@ static config_t config;
 static dispatch_t *dispatch;
 static char reports[8192];
 
-static void remember_report(void *context, log_level_t level, const char *text)
+static void remember_report(void *context, dispatch_event_t event, const char *text)
 {
-    (void)context, (void)level;
+    (void)context, (void)event;
     size_t used = strlen(reports);
     snprintf(reports + used, sizeof reports - used, "%s\n", text);
 }

@@ -65,11 +65,11 @@ static bool bad_symbol(const char *name)
     return text_to_i64(name + 1, &number) && (number == chaos->poison || number == chaos->failing);
 }
 
-static void check_report(void *context, log_level_t level, const char *text)
+static void check_report(void *context, dispatch_event_t event, const char *text)
 {
-    (void)context, (void)level;
+    (void)context, (void)event;
     char symbol[WIRE_SYMBOL_BYTES];
-    if (chaos->innocents_stay_free && strstr(text, "quarantined") && sscanf(text, "symbol %31[^,]", symbol) == 1)
+    if (chaos->innocents_stay_free && event == DISPATCH_QUARANTINED && sscanf(text, "symbol %31[^,]", symbol) == 1)
         assert_true(bad_symbol(symbol));
 }
 
