@@ -39,7 +39,7 @@ static void forecast_with(const char *workers_and_buckets, const char *seed, boo
     harness_open(&harness, SYMBOLS, sections);
     snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", harness.directory);
     assert_int_equal(harness_execute("barcast", (const char *const[]){"models", "create", "--family", "toto1", "--size", "tiny",
-                                                                      "--seed", "5", checkpoint, NULL}),
+                                                                      "--seed", "5", "--out", checkpoint, NULL}),
                      0);
     harness_start(&harness);
     harness_wait_until(&harness, harness_all_ready, "all processes are ready");
