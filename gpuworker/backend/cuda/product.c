@@ -32,10 +32,12 @@ struct cuda_product_plan {
 
 static int lt_check(const char *what, cublasStatus_t status)
 {
+    bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+
     if (status == CUBLAS_STATUS_SUCCESS)
         return BACKEND_OK;
-    return error_set(status == CUBLAS_STATUS_NOT_SUPPORTED ? BACKEND_ERR_UNSUPPORTED : BACKEND_ERR_DEVICE,
-                     "linear: cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
+    return error_set(refused ? BACKEND_ERR_UNSUPPORTED : BACKEND_ERR_DEVICE, "linear: cuBLASLt: %s: %s", what,
+                     cublasLtGetStatusString(status));
 }
 
 static int32_t alignment_of(const void *pointer)

@@ -1,0 +1,336 @@
+/* What an op takes on the GPU at the sizes of Toto 1.0 base in bf16: a graph of many of them, replayed. Not a test: the tests
+ * beside it verify the same ops.
+ *
+ * Weights rotate through more memory than the L2 holds, as they do in a forecast. GB/s counts each input and output once;
+ * TFLOP/s counts the product's multiplications and additions. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "gpuworker/backend/backend.h"
+
+#define DIMS(...)                                                                                                                  \
+    (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                             \
+    {                                                                                                                              \
+        __VA_ARGS__                                                                                                                \
+    }
+
+enum { WIDTH = 768, HIDDEN = 3072, HEADS = 12, HEAD_DIM = 64, PATCH = 64, COMPONENTS = 24, TOKENS = 8, NODES = 48, REPLAYS = 15 };
+static const int64_t weight_pool_bytes = 200 << 20;
+
+static backend_t *gpu;
+
+static void need(int rc)
+{
+    if (rc < 0) {
+        fprintf(stderr, "%s\n", error_text());
+        exit(1);
+    }
+}
+
+static backend_tensor_t tensor(backend_dtype_t dtype, int rank, const int64_t *dim)
+{
+    backend_tensor_t result;
+
+    need(backend_alloc(gpu, "tensor", dtype, rank, dim, &result));
+    return result;
+}
+
+/* Small random numbers, for a product runs faster on zeros. */
+static void randomise(const backend_tensor_t *to)
+{
+    int64_t elements = backend_tensor_elements(to);
+    uint16_t *values = malloc((size_t)elements * backend_dtype_bytes(to->dtype));
+    int64_t halves = elements * (int64_t)backend_dtype_bytes(to->dtype) / 2;
+    uint32_t state = 1;
+
+    for (int64_t i = 0; i < halves; i++) {
+        state = state * 1664525 + 1013904223;
+        values[i] = (uint16_t)((state >> 16 & 0x80ff) | 0x3c00); /* +-0.008 to 0.03 as BF16, and as the upper half of an F32 */
+    }
+    need(backend_write(gpu, to, values));
+    free(values);
+}
+
+static double now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef void (*enqueue_t)(void *context, int number);
+
+/* Median microseconds of one of `nodes` ops in a replayed graph. */
+static double measure(enqueue_t enqueue, void *context, int nodes)
+{
+    double us[REPLAYS];
+    backend_graph_t *graph;
+
+    for (int i = 0; i < nodes; i++)
+        enqueue(context, i);
+    need(backend_synchronize(gpu));
+    need(backend_graph_begin(gpu));
+    for (int i = 0; i < nodes; i++)
+        enqueue(context, i);
+    need(backend_graph_end(gpu, &graph));
+    for (int i = -2; i < REPLAYS; i++) {
+        double start = now_us();
+
+        need(backend_graph_launch(gpu, graph));
+        need(backend_synchronize(gpu));
+        if (i >= 0)
+            us[i] = (now_us() - start) / nodes;
+    }
+    backend_graph_free(gpu, graph);
+    qsort(us, REPLAYS, sizeof *us, by_size);
+    return us[REPLAYS / 2];
+}
+
+static void report(const char *name, int64_t rows, double us, double bytes, double operations)
+{
+    printf("%-24s %7lld rows %10.2f us %8.0f GB/s %8.1f TFLOP/s\n", name, (long long)rows, us, bytes / us / 1e3,
+           operations / us / 1e6);
+}
+
+/* ---- linear ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    const char *name;
+    int64_t in, out;
+    bool norm, swiglu, residual;
+    backend_dtype_t x, y;
+} product_t;
+
+static const product_t products[] = {
+    {"embed", PATCH, WIDTH, false, false, false, BACKEND_F32, BACKEND_F32},
+    {"qkv", WIDTH, 3 * WIDTH, true, false, false, BACKEND_F32, BACKEND_BF16},
+    {"attention out", WIDTH, WIDTH, false, false, true, BACKEND_BF16, BACKEND_F32},
+    {"gate up", WIDTH, 2 * HIDDEN, true, true, false, BACKEND_F32, BACKEND_BF16},
+    {"down", HIDDEN, WIDTH, false, false, true, BACKEND_BF16, BACKEND_F32},
+    {"head", WIDTH, PATCH * 4 * COMPONENTS, false, false, false, BACKEND_F32, BACKEND_F32},
+};
+
+typedef struct {
+    backend_linear_t op;
+    backend_weight_t *weights;
+    int count;
+} linear_run_t;
+
+static void enqueue_linear(void *context, int number)
+{
+    linear_run_t *run = context;
+
+    run->op.weight = &run->weights[number % run->count];
+    need(backend_linear(gpu, &run->op));
+}
+
+static void bench_linear(const product_t *p, int64_t rows)
+{
+    int64_t weight_bytes = p->in * p->out * 2, columns = p->swiglu ? p->out / 2 : p->out;
+    linear_run_t run = {.count = weight_pool_bytes / weight_bytes < NODES ? (int)(weight_pool_bytes / weight_bytes) : NODES};
+    backend_weight_t norm = {tensor(BACKEND_F32, DIMS(p->in))}, bias = {tensor(BACKEND_F32, DIMS(p->out))};
+    backend_tensor_t y = tensor(p->y, DIMS(rows, columns)), x = tensor(p->x, DIMS(rows, p->in));
+    double us;
+
+    run.weights = calloc((size_t)run.count, sizeof *run.weights);
+    for (int i = 0; i < run.count; i++) {
+        run.weights[i].tensor = tensor(BACKEND_BF16, DIMS(p->out, p->in));
+        randomise(&run.weights[i].tensor);
+    }
+    randomise(&norm.tensor);
+    randomise(&bias.tensor);
+    randomise(&x);
+    randomise(&y);
+    run.op = (backend_linear_t){.x = x,
+                                .rows = rows,
+                                .norm = {p->norm ? BACKEND_NORM_RMS : BACKEND_NORM_NONE, p->norm ? &norm : NULL, NULL, 1e-8f},
+                                .bias = &bias,
+                                .activation = p->swiglu ? BACKEND_ACT_SWIGLU : BACKEND_ACT_NONE,
+                                .residual = p->residual ? &y : NULL,
+                                .y = y};
+    us = measure(enqueue_linear, &run, NODES);
+    report(p->name, rows, us,
+           (double)(weight_bytes + rows * p->in * (int64_t)backend_dtype_bytes(p->x) +
+                    rows * columns * (int64_t)backend_dtype_bytes(p->y) * (p->residual ? 2 : 1)),
+           2.0 * (double)rows * (double)p->in * (double)p->out);
+    for (int i = 0; i < run.count; i++)
+        backend_weight_free(gpu, &run.weights[i]);
+    free(run.weights);
+    backend_weight_free(gpu, &norm);
+    backend_weight_free(gpu, &bias);
+    backend_free(gpu, &x);
+    backend_free(gpu, &y);
+}
+
+/* ---- the other ops, one layer's buffers -------------------------------------------------------------------------------------- */
+
+typedef struct {
+    backend_attention_t attention;
+    backend_causal_scale_extend_t extend;
+    backend_student_t_t student_t;
+    backend_summarize_t summarize;
+} others_t;
+
+static void enqueue_attention(void *context, int number)
+{
+    (void)number;
+    need(backend_attention(gpu, &((others_t *)context)->attention));
+}
+
+static void enqueue_extend(void *context, int number)
+{
+    (void)number;
+    need(backend_causal_scale_extend(gpu, &((others_t *)context)->extend));
+}
+
+static void enqueue_student_t(void *context, int number)
+{
+    (void)number;
+    need(backend_student_t(gpu, &((others_t *)context)->student_t));
+}
+
+static void enqueue_summarize(void *context, int number)
+{
+    (void)number;
+    need(backend_summarize(gpu, &((others_t *)context)->summarize));
+}
+
+static void bench_others(int64_t series, int64_t samples)
+{
+    enum { STEPS = 5, LEVELS = 9, FEW_NODES = 8 };
+    int64_t rows = series * samples, stride = (STEPS + 1) * PATCH;
+    backend_tensor_t prefill_qkv = tensor(BACKEND_BF16, DIMS(series, TOKENS, 3, WIDTH)),
+                     qkv = tensor(BACKEND_BF16, DIMS(rows, 3, WIDTH));
+    backend_tensor_t mixed = tensor(BACKEND_BF16, DIMS(rows > series * TOKENS ? rows : series * TOKENS, WIDTH));
+    backend_tensor_t table = tensor(BACKEND_F32, DIMS(TOKENS + STEPS, 4, HEAD_DIM)), step = tensor(BACKEND_I32, DIMS(1));
+    backend_tensor_t prefill_index = tensor(BACKEND_I32, DIMS(series, TOKENS)),
+                     decode_index = tensor(BACKEND_I32, DIMS(series, STEPS));
+    backend_kv_t kv = {
+        tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)), tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)),
+        tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM)), tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM))};
+    backend_tensor_t paths = tensor(BACKEND_F32, DIMS(rows, stride)),
+                     state_in = tensor(BACKEND_F64, DIMS(series, BACKEND_SCALER_STATE));
+    backend_tensor_t state = tensor(BACKEND_F64, DIMS(rows, BACKEND_SCALER_STATE)), scaled = tensor(BACKEND_F32, DIMS(rows, PATCH));
+    backend_tensor_t loc = tensor(BACKEND_F32, DIMS(rows)), scale = tensor(BACKEND_F32, DIMS(rows)),
+                     keys = tensor(BACKEND_U64, DIMS(series));
+    backend_tensor_t head = tensor(BACKEND_F32, DIMS(rows, PATCH, 4, COMPONENTS)), mean = tensor(BACKEND_F32, DIMS(series, stride));
+    backend_tensor_t levels = tensor(BACKEND_F32, DIMS(LEVELS)), quantiles = tensor(BACKEND_F32, DIMS(series, LEVELS, stride));
+    backend_tensor_t *all[] = {&prefill_qkv, &qkv,       &mixed,     &table, &step,     &prefill_index, &decode_index, &kv.prefix_k,
+                               &kv.prefix_v, &kv.tail_k, &kv.tail_v, &paths, &state_in, &state,         &scaled,       &loc,
+                               &scale,       &keys,      &head,      &mean,  &levels,   &quantiles};
+    int32_t *zeros = calloc((size_t)(series * TOKENS), sizeof *zeros);
+    float quantile_levels[LEVELS];
+    others_t o;
+
+    for (int i = 0; i < LEVELS; i++)
+        quantile_levels[i] = 0.1f * (float)(i + 1);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        randomise(all[i]);
+    need(backend_write(gpu, &levels, quantile_levels));
+    need(backend_write(gpu, &prefill_index, zeros));
+    need(backend_write(gpu, &decode_index, zeros));
+    need(backend_step_set(gpu, &step, STEPS - 1));
+    free(zeros);
+
+    o.attention = (backend_attention_t){.mode = BACKEND_ATTENTION_PREFILL,
+                                        .qkv = prefill_qkv,
+                                        .out = mixed,
+                                        .rows = series,
+                                        .tokens = TOKENS,
+                                        .samples = 1,
+                                        .variates = 1,
+                                        .heads = HEADS,
+                                        .head_dim = HEAD_DIM,
+                                        .scale = 0.125f,
+                                        .rope = {&table, &prefill_index, true},
+                                        .kv = &kv,
+                                        .step = &step};
+    report("attention prefill", series * TOKENS, measure(enqueue_attention, &o, NODES),
+           (double)(series * TOKENS * WIDTH) * 2 * (3 + 2 + 1), 0);
+    o.attention.mode = BACKEND_ATTENTION_DECODE;
+    o.attention.qkv = qkv;
+    o.attention.rows = rows;
+    o.attention.tokens = 1;
+    o.attention.samples = samples;
+    o.attention.rope.index = &decode_index;
+    report("attention decode", rows, measure(enqueue_attention, &o, NODES),
+           (double)(rows * WIDTH) * 2 * (3 + 2 + 1 + 2 * (STEPS - 1)), 0);
+
+    o.extend = (backend_causal_scale_extend_t){.x = paths,
+                                               .x_stride = stride,
+                                               .rows = rows,
+                                               .samples = samples,
+                                               .variates = 1,
+                                               .patch = PATCH,
+                                               .minimum = 0.1,
+                                               .state_in = state_in,
+                                               .state = state,
+                                               .y = scaled,
+                                               .loc = loc,
+                                               .scale = scale,
+                                               .step = &step};
+    report("causal scale extend", rows, measure(enqueue_extend, &o, NODES), (double)(rows * (2 * PATCH + 20)) * 4, 0);
+
+    o.student_t = (backend_student_t_t){.head = head,
+                                        .rows = rows,
+                                        .patch = PATCH,
+                                        .components = COMPONENTS,
+                                        .samples = samples,
+                                        .draws = 1,
+                                        .variates = 1,
+                                        .out_loc = loc,
+                                        .out_scale = scale,
+                                        .out_stride = 1,
+                                        .keys = &keys,
+                                        .step = &step,
+                                        .paths = paths,
+                                        .path_stride = stride};
+    report("student_t, a draw a row", rows, measure(enqueue_student_t, &o, FEW_NODES),
+           (double)(rows * PATCH) * 4 * (4 * COMPONENTS + 1), 0);
+    o.student_t.rows = series;
+    o.student_t.samples = 1;
+    o.student_t.draws = samples;
+    report("student_t, branching", rows, measure(enqueue_student_t, &o, FEW_NODES), (double)(rows * PATCH) * 4, 0);
+
+    o.summarize = (backend_summarize_t){.paths = paths,
+                                        .path_stride = stride,
+                                        .series = series,
+                                        .samples = samples,
+                                        .variates = 1,
+                                        .horizon = stride,
+                                        .mean = mean,
+                                        .levels = &levels,
+                                        .quantiles = &quantiles};
+    report("summarize, 384 values", rows, measure(enqueue_summarize, &o, FEW_NODES), (double)(rows * stride) * 4, 0);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        backend_free(gpu, all[i]);
+}
+
+int main(void)
+{
+    static const int64_t rows[] = {1, 8, 16, 32, 64, 65, 128, 256, 512, 4096, 16384};
+    static const int64_t series[] = {1, 64, 512};
+
+    if (backend_device_count(BACKEND_CUDA) == 0) {
+        printf("skipped: no CUDA device\n");
+        return 77;
+    }
+    need(backend_open(&(backend_options_t){.kind = BACKEND_CUDA}, &gpu));
+    printf("%s\n", backend_name(gpu));
+    for (size_t p = 0; p < sizeof products / sizeof *products; p++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            bench_linear(&products[p], rows[r]);
+    for (size_t s = 0; s < sizeof series / sizeof *series; s++)
+        bench_others(series[s], 256);
+    backend_close(gpu);
+    return 0;
+}
