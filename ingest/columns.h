@@ -30,16 +30,16 @@ typedef struct {
 } cell_t;
 
 /* Which column the header or key `name` means, or COLUMN_NONE. Case, surrounding blanks and <>, a leading "1. " do not count, and a
- * blank, '-', '.' or '/' inside is a '_'. *rank orders several names of one column in the same file: the lowest is meant ("close" before
- * "adj_close", whose open, high and low are not adjusted with it). */
+ * blank, '-', '.' or '/' inside is a '_'. *rank orders several names of one column in the same file: the lowest is meant ("close"
+ * before "adj_close", whose open, high and low are not adjusted with it). */
 int column_match(const char *name, size_t length, int *rank);
 
 /* "open", "high", ...: what errors call it; and all its names, comma-separated, for the error that misses it. */
 const char *column_name(column_t column);
 const char *column_synonyms(column_t column);
 
-/* Makes a bar of a row's cells. A missing or empty volume or amount is unknown: NaN and SHM_BAR_NO_VOLUME, SHM_BAR_NO_AMOUNT. out->symbol is
- * "" without a symbol cell, out->interval_ns 0. SOURCE_OK, or SOURCE_BAD with a text that names the column. */
+/* Makes a bar of a row's cells. A missing or empty volume or amount is unknown: NaN and SHM_BAR_NO_VOLUME, SHM_BAR_NO_AMOUNT.
+ * out->symbol is "" without a symbol cell, out->interval_ns 0. SOURCE_OK, or SOURCE_BAD with a text that names the column. */
 int columns_to_bar(const cell_t cells[static COLUMN_COUNT], source_bar_t *out);
 
 /* Whether `symbol` is one that the segment takes: printable ASCII without spaces, 1 to SHM_SYMBOL_BYTES - 1 bytes. */

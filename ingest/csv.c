@@ -10,8 +10,8 @@ static bool is_blank(char c, char separator)
     return (c == ' ' || c == '\t') && c != separator;
 }
 
-/* Takes the next cell off [*at, end) and leaves *at behind its separator, or at NULL after the line's last cell. False when a quote is
- * not closed or something follows it. */
+/* Takes the next cell off [*at, end) and leaves *at behind its separator, or at NULL after the line's last cell. False when a
+ * quote is not closed or something follows it. */
 static bool next_cell(const char **at, const char *end, char separator, cell_t *out)
 {
     const char *start = *at;

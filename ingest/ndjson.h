@@ -1,5 +1,5 @@
-/* NDJSON: one JSON object a line is a bar, its keys are found like CSV headers (columns.h), values are numbers or text, as exchanges send
- * them. A parser is used by one thread; no function blocks. */
+/* NDJSON: one JSON object a line is a bar, its keys are found like CSV headers (columns.h), values are numbers or text, as
+ * exchanges send them. A parser is used by one thread; no function blocks. */
 #ifndef BARCAST_INGEST_NDJSON_H
 #define BARCAST_INGEST_NDJSON_H
 

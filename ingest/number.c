@@ -18,8 +18,8 @@ static bool parse_any(const char *text, size_t length, double *out)
     return strlen(copy) == length && text_to_f64(copy, out);
 }
 
-/* Digits with at most one point whose digits fit a double's mantissa, divided by an exact power of ten: one correctly rounded division,
- * so the same result as strtod at a tenth of the time. Anything else goes to strtod. */
+/* Digits with at most one point whose digits fit a double's mantissa, divided by an exact power of ten: one correctly rounded
+ * division, so the same result as strtod at a tenth of the time. Anything else goes to strtod. */
 bool number_parse(const char *text, size_t length, double *out)
 {
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,

@@ -1,5 +1,5 @@
-/* When a replayed bar is due: a pure function of the open times handed in so far. Deadlines are absolute, so a late one shifts nothing:
- * a replay that fell behind catches up.
+/* When a replayed bar is due: a pure function of the open times handed in so far. Deadlines are absolute, so a late one shifts
+ * nothing: a replay that fell behind catches up.
  *
  * A time step is all bars of one open time; they share a deadline. One older than the step (a late correction in the file) is due
  * at once with it. */
@@ -18,8 +18,8 @@ typedef struct {
     uint64_t steps; /* before the one of step_open_ns */
 } pacing_t;         /* set speed and steps_per_second, zero the rest */
 
-/* The deadline of the next bar, by the clock that `now_ns` is read from; INT64_MIN when it is due whatever the time. The first call starts
- * the replay at now_ns. */
+/* The deadline of the next bar, by the clock that `now_ns` is read from; INT64_MIN when it is due whatever the time. The first
+ * call starts the replay at now_ns. */
 int64_t pacing_deadline_ns(pacing_t *pacing, int64_t open_time_ns, int64_t now_ns);
 
 #endif

@@ -17,7 +17,7 @@ enum { BURST_BARS = 4096 }; /* before the other feeds have their turn and reader
 typedef struct {
     bool met;
     bool resuming;   /* still among bars that the ring had when it was re-joined */
-    uint32_t handed; /* by the source, rejected ones included */
+    uint32_t handed; /* closed bars, by the source, rejected ones included */
 } progress_t;
 
 typedef struct {
@@ -63,7 +63,8 @@ static void feed_close(pump_t *pump, feed_t *feed)
     store_feeds_open(pump->store, --pump->open_count);
 }
 
-/* Whether the bar is still to be stored: not one that the ring had when it was re-joined, nor beyond bars_max. Live feeds send what is new. */
+/* Whether the bar is still to be stored: not one that the ring had when it was re-joined, nor beyond bars_max. Live feeds send
+ * what is new. */
 static bool feed_wants(const pump_t *pump, feed_t *feed, const source_bar_t *bar, uint32_t id)
 {
     progress_t *progress = &feed->progress[id];
@@ -74,7 +75,7 @@ static bool feed_wants(const pump_t *pump, feed_t *feed, const source_bar_t *bar
     }
     if (feed->config->bars_max && progress->handed >= feed->config->bars_max)
         return false;
-    progress->handed++;
+    progress->handed += !(bar->bar.flags & SHM_BAR_IN_PROGRESS);
     if (progress->resuming) {
         progress->resuming = bar->bar.open_time_ns < resume_ns;
         return bar->bar.open_time_ns > resume_ns;
@@ -82,34 +83,36 @@ static bool feed_wants(const pump_t *pump, feed_t *feed, const source_bar_t *bar
     return true;
 }
 
-/* Has the next bar that is to be stored in feed->next. SOURCE_OK, SOURCE_WAIT or, when the feed is closed by it, SOURCE_END. */
+/* Asks the source once, unless a bar is waiting. SOURCE_OK: feed->next is to be stored. SOURCE_BAD: not this one, ask again.
+ * SOURCE_WAIT, or SOURCE_END when that closed the feed. */
 static int feed_fetch(pump_t *pump, feed_t *feed)
 {
     const char *name = feed->config->name;
-    while (!feed->has_next) {
-        int rc = source_next(feed->source, &feed->next);
-        switch (rc) {
-        case SOURCE_OK:
-            if (store_symbol(pump->store, name, &feed->next, &feed->next_id) == STORE_OK)
-                feed->has_next = feed_wants(pump, feed, &feed->next, feed->next_id);
-            break;
-        case SOURCE_BAD:
-            if (!feed->resuming || feed->descriptor >= 0)
-                store_reject(pump->store, SHM_COUNTER_BAD_FORMAT, name, error_text());
-            break;
-        case SOURCE_WAIT:
-            return SOURCE_WAIT;
-        default:
-            if (rc < 0) {
-                log_error("feed %s: %s", name, error_text());
-                pump->broken = true;
-            }
-            feed_close(pump, feed);
-            return SOURCE_END;
+    if (feed->has_next)
+        return SOURCE_OK;
+    int rc = source_next(feed->source, &feed->next);
+    switch (rc) {
+    case SOURCE_OK:
+        if (store_symbol(pump->store, name, &feed->next, &feed->next_id) != STORE_OK ||
+            !feed_wants(pump, feed, &feed->next, feed->next_id))
+            return SOURCE_BAD;
+        feed->has_next = true;
+        feed->resuming = false;
+        return SOURCE_OK;
+    case SOURCE_BAD:
+        if (!feed->resuming || feed->descriptor >= 0)
+            store_reject(pump->store, SHM_COUNTER_BAD_FORMAT, name, error_text());
+        return SOURCE_BAD;
+    case SOURCE_WAIT:
+        return SOURCE_WAIT;
+    default:
+        if (rc < 0) {
+            log_error("feed %s: %s", name, error_text());
+            pump->broken = true;
         }
+        feed_close(pump, feed);
+        return SOURCE_END;
     }
-    feed->resuming = false;
-    return SOURCE_OK;
 }
 
 static bool is_history(const feed_t *feed)
@@ -127,7 +130,10 @@ static void feed_store(pump_t *pump, feed_t *feed)
 static int64_t feed_run(pump_t *pump, feed_t *feed, int64_t now_ns)
 {
     for (int burst = 0; burst < BURST_BARS; burst++) {
-        if (feed_fetch(pump, feed) != SOURCE_OK)
+        int rc = feed_fetch(pump, feed);
+        if (rc == SOURCE_BAD)
+            continue;
+        if (rc != SOURCE_OK)
             return INT64_MAX;
         if (feed->descriptor < 0) {
             int64_t deadline_ns = pacing_deadline_ns(&feed->pacing, feed->next.bar.open_time_ns, now_ns);
@@ -175,12 +181,6 @@ void pump_close(pump_t *pump)
     free(pump);
 }
 
-/* Whether the feed's next bar is history. */
-static bool feed_has_history(pump_t *pump, feed_t *feed)
-{
-    return feed->descriptor < 0 && feed->source && feed_fetch(pump, feed) == SOURCE_OK && is_history(feed);
-}
-
 static bool is_readable(int fd)
 {
     struct pollfd wait = {.fd = fd, .events = POLLIN};
@@ -190,9 +190,14 @@ static bool is_readable(int fd)
 int pump_preload(pump_t *pump, int signal_fd)
 {
     for (uint32_t i = 0; i < pump->feed_count; i++) {
-        for (uint32_t stored = 0; feed_has_history(pump, &pump->feeds[i]);) {
-            feed_store(pump, &pump->feeds[i]);
-            if (++stored % BURST_BARS == 0 && is_readable(signal_fd))
+        feed_t *feed = &pump->feeds[i];
+        for (uint32_t asked = 1; feed->source && feed->descriptor < 0; asked++) {
+            if (feed_fetch(pump, feed) == SOURCE_OK) {
+                if (!is_history(feed))
+                    break;
+                feed_store(pump, feed);
+            }
+            if (asked % BURST_BARS == 0 && is_readable(signal_fd))
                 return PUMP_STOPPED;
         }
     }

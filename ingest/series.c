@@ -128,8 +128,8 @@ no_memory:
     return out_of_memory();
 }
 
-/* Looks at the first rows of a table of one symbol: *first is the first well-formed one, and whether the newest come first. SOURCE_END
- * when there is none; then error_text() tells what is wrong with the last row. */
+/* Looks at the first rows of a table of one symbol: *first is the first well-formed one, and whether the newest come first.
+ * SOURCE_END when there is none; then error_text() tells what is wrong with the last row. */
 static int probe_order(const table_t *table, source_bar_t *first, bool *newest_first)
 {
     series_run_t run = {0};

@@ -1,8 +1,8 @@
 /* All rows of one symbol in a feed's files, in the order in which they are to be handed out. One thread.
  *
- * A series is a chain of runs, one for each file that has rows of the symbol. A run of a file that holds one symbol, oldest first, is
- * walked line by line; for any other file an index says where the symbol's rows lie (16 bytes a row), backwards where the file has the newest
- * first. */
+ * A series is a chain of runs, one for each file that has rows of the symbol. A run of a file that holds one symbol, oldest
+ * first, is walked line by line; for any other file an index says where the symbol's rows lie (16 bytes a row), backwards where
+ * the file has the newest first. */
 #ifndef BARCAST_INGEST_SERIES_H
 #define BARCAST_INGEST_SERIES_H
 
@@ -32,8 +32,8 @@ int series_list_add(series_list_t *list, table_t *table);
 /* After the last table: orders the runs by time and puts every cursor at its series' first row. */
 void series_list_sort(series_list_t *list);
 
-/* Sets every series' interval: `interval_ns`, or where that is 0 the series' most frequent step among its first ones, or that of most
- * other series when it has none. SOURCE_ERR_OPEN when no series has two bars. After series_list_sort. */
+/* Sets every series' interval: `interval_ns`, or where that is 0 the series' most frequent step among its first ones, or that of
+ * most other series when it has none. SOURCE_ERR_OPEN when no series has two bars. After series_list_sort. */
 int series_list_intervals(series_list_t *list, int64_t interval_ns);
 
 void series_list_free(series_list_t *list);

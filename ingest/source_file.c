@@ -1,5 +1,5 @@
-/* Files: every symbol's series, merged by open time. Each symbol's first history_bars come before all the others' later bars, so that
- * whoever preloads history finds it in one piece. */
+/* Files: every symbol's series, merged by open time. Each symbol's first history_bars come before all the others' later bars, so
+ * that whoever preloads history finds it in one piece. */
 #include "ingest/series.h"
 #include "ingest/source_kind.h"
 

@@ -1,4 +1,5 @@
-/* What a kind of source provides behind source.h; only source.c and the kinds include it. Each kind's struct starts with a `source_t`. */
+/* What a kind of source provides behind source.h; only source.c and the kinds include it. Each kind's struct starts with a
+ * `source_t`. */
 #ifndef BARCAST_INGEST_SOURCE_KIND_H
 #define BARCAST_INGEST_SOURCE_KIND_H
 

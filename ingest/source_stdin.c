@@ -39,8 +39,8 @@ static bool take_line(source_stdin_t *source, const char **text, size_t *length)
     return true;
 }
 
-/* Reads what is there. SOURCE_OK, SOURCE_WAIT, SOURCE_END or SOURCE_ERR_BROKEN. Standard input is shared with whoever started us, so
- * it stays in blocking mode and is only read when poll says that there is something. */
+/* Reads what is there. SOURCE_OK, SOURCE_WAIT, SOURCE_END or SOURCE_ERR_BROKEN. Standard input is shared with whoever started us,
+ * so it stays in blocking mode and is only read when poll says that there is something. */
 static int refill(source_stdin_t *source)
 {
     if (source->ended)

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <zmq.h>
 
-/* At most a gigabyte waits in the socket, whoever sends; a full one holds the senders up, which is theirs to notice. */
-enum { MESSAGE_BYTES_MOST = 1 << 20, MESSAGES_WAITING_MOST = 1024 };
+/* A message of WIRE_BARS_MOST bars passes. A full socket holds the senders up, which is theirs to notice. */
+enum { MESSAGE_BYTES_MOST = 8 << 20, MESSAGES_WAITING_MOST = 256 };
 
 typedef struct {
     source_t base;

@@ -1,7 +1,7 @@
 /* Where accepted bars go: the writer's side of the segment. One thread, nothing blocks.
  *
- * Every bar is judged (validation.h) and then appended, amended or counted as rejected by kind in the segment's counters. Complaints are
- * limited to one a kind in ten seconds and carry the last reason. */
+ * Every bar is judged (validation.h) and then appended, amended or counted as rejected by kind in the segment's counters.
+ * Complaints are limited to one a kind in ten seconds and carry the last reason. */
 #ifndef BARCAST_INGEST_STORE_H
 #define BARCAST_INGEST_STORE_H
 

@@ -17,8 +17,8 @@ typedef struct {
     uint64_t line;   /* of the file, from 1 */
 } table_place_t;
 
-/* Maps `path` and reads its header. A row without a symbol of its own gets feed->symbol, else the file's name without directory, ending and
- * feed->symbol_suffix. SOURCE_ERR_OPEN with a text that names the file. */
+/* Maps `path` and reads its header. A row without a symbol of its own gets feed->symbol, else the file's name without directory,
+ * ending and feed->symbol_suffix. SOURCE_ERR_OPEN with a text that names the file. */
 int table_open(const config_feed_t *feed, const char *path, table_t **out);
 void table_close(table_t *table); /* NULL is allowed */
 
@@ -28,8 +28,8 @@ bool table_has_symbols(const table_t *table);
 /* Where the rows start. */
 table_place_t table_first(const table_t *table);
 
-/* Reads the first row at or after *place, blank lines skipped, and moves *place behind it; *row (NULL: not wanted) becomes the row's
- * own place. SOURCE_OK, SOURCE_BAD with a text that names file, line and column, or SOURCE_END. */
+/* Reads the first row at or after *place, blank lines skipped, and moves *place behind it; *row (NULL: not wanted) becomes the
+ * row's own place. SOURCE_OK, SOURCE_BAD with a text that names file, line and column, or SOURCE_END. */
 int table_read(const table_t *table, table_place_t *place, table_place_t *row, source_bar_t *out);
 
 #endif

@@ -1,15 +1,16 @@
-/* What is wrong with a bar, and where it belongs. It judges and never changes a bar; store.h acts on the verdict. Pure functions, any
- * thread.
+/* What is wrong with a bar, and where it belongs. It judges and never changes a bar; store.h acts on the verdict. Pure functions,
+ * any thread.
  *
- * Sound: every price is finite and above zero, volume and amount are finite (or flagged unknown) and not negative, and high and low enclose open
- * and close. Adjusted prices are printed after a multiplication, each field rounded on its own, so high and low may be passed by
- * VALIDATION_ROUNDING of the price.
+ * Sound: every price is finite and above zero, volume and amount are finite (or flagged unknown) and not negative, and high and
+ * low enclose open and close. Adjusted prices are printed after a multiplication, each field rounded on its own, so high and low
+ * may be passed by VALIDATION_ROUNDING of the price.
  *
  * Gap: intervals that are missing between two bars of a symbol. For intervals below a day every missing one counts: there is no
- * exchange calendar here, so the night of a market that closes is a gap too. From a day on, Saturdays and Sundays do not count, unless one of the two
- * bars lies on a weekend itself (a market that trades on weekends); an interval belongs to the weekday of its middle, UTC, so that
- * daily bars stamped with any time zone's midnight are judged alike. Holidays count: without a calendar they are missing days. Steps are rounded
- * to whole intervals: a daily bar after a change of the clock, or a monthly one, is no gap. */
+ * exchange calendar here, so the night of a market that closes is a gap too. From a day on, Saturdays and Sundays do not count,
+ * unless one of the two bars lies on a weekend itself (a market that trades on weekends); an interval belongs to the weekday of
+ * its middle, UTC, so that daily bars stamped with any time zone's midnight are judged alike. Holidays count: without a calendar
+ * they are missing days. Steps are rounded to whole intervals: a daily bar after a change of the clock, or a monthly one, is no
+ * gap. */
 #ifndef BARCAST_INGEST_VALIDATION_H
 #define BARCAST_INGEST_VALIDATION_H
 
@@ -36,8 +37,8 @@ typedef enum {
 /* Judges the bar alone: VALIDATION_NEW when it is sound, else the fault. */
 validation_t validation_fault(const shm_bar_t *bar);
 
-/* Judges where a sound bar belongs. `newest` is the symbol's newest stored bar (NULL: none yet) and `stored` the one with the same open
- * time (NULL: none, or not looked up because the bar is newer). */
+/* Judges where a sound bar belongs. `newest` is the symbol's newest stored bar (NULL: none yet) and `stored` the one with the
+ * same open time (NULL: none, or not looked up because the bar is newer). */
 validation_t validation_place(const shm_bar_t *bar, const shm_bar_t *newest, const shm_bar_t *stored);
 
 static inline bool validation_rejects(validation_t verdict)
