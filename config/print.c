@@ -33,12 +33,14 @@ static void print_comment(FILE *to, const char *text)
 
 static void print_value(FILE *to, const config_key_t *key, const char *value)
 {
-    int used = fprintf(to, "%s =", key->name);
     if (config_value_is_list(key)) {
+        int used = fprintf(to, "%s =", key->name);
         print_wrapped(to, value, (size_t)used, "    ");
         return;
     }
-    fprintf(to, "%s%s\n", *value ? " " : "", value);
+    /* Behind a blank, a semicolon would begin a comment; and the longest lines have no room for blanks. */
+    bool tight = *value == ';' || strlen(key->name) + 3 + strlen(value) > CONFIG_LINE_BYTES_MOST;
+    fprintf(to, tight ? "%s=%s\n" : *value ? "%s = %s\n" : "%s =%s\n", key->name, value);
 }
 
 static void print_title(FILE *to, config_section_id_t id, const char *name)

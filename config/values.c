@@ -276,7 +276,7 @@ bool config_value_is_list(const config_key_t *key)
 
 int config_value_parse(const config_key_t *key, const char *text, bool more, const char *folder, void *base)
 {
-    if (!*text && *key->fallback)
+    if (!*text && *key->fallback && !config_value_is_list(key)) /* a list may begin in the next line */
         return refuse(key, text, "");
     switch (key->type) {
     case CONFIG_VALUE_NAME:

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "wire/map.h"
 
+#include <endian.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,13 +52,25 @@ static int check_scalars(const wire_forecast_t *forecast)
 
 /* ---- packing ---------------------------------------------------------------------------------------------------------------------- */
 
+/* msgpack_pack_float, many at a time: forecasts are made of little else. */
 static int pack_floats(msgpack_packer *to, const float *values, uint32_t count)
 {
+    struct __attribute__((packed)) {
+        uint8_t type;
+        uint32_t bits;
+    } packed[64];
     msgpack_pack_array(to, count);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0, used = 0; i < count; i++) {
         if (!isfinite(values[i]))
             return error_set(WIRE_ERR_BOUNDS, "element %u is %g, expected a finite number", i, (double)values[i]);
-        msgpack_pack_float(to, values[i]);
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        packed[used].type = 0xca;
+        packed[used++].bits = htobe32(bits);
+        if (used == sizeof packed / sizeof packed[0] || i + 1 == count) {
+            to->callback(to->data, (const char *)packed, used * sizeof packed[0]);
+            used = 0;
+        }
     }
     return WIRE_OK;
 }

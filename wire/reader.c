@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 
+#include <endian.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -289,6 +290,19 @@ bool wire_reader_at_array(const wire_reader_t *reader)
     return take_kind(&ahead, &head) == WIRE_OK && head.kind == ARRAY;
 }
 
+/* Nearly all of a forecast: a float in its five bytes. False when something else is next. */
+static bool take_float32(wire_reader_t *reader, float *out)
+{
+    uint32_t bits;
+    if (rest(reader) < 1 + sizeof bits || *reader->at != 0xca)
+        return false;
+    memcpy(&bits, reader->at + 1, sizeof bits);
+    bits = be32toh(bits);
+    memcpy(out, &bits, sizeof *out);
+    reader->at += 1 + sizeof bits;
+    return true;
+}
+
 int wire_reader_floats(wire_reader_t *reader, uint32_t count, float *out)
 {
     uint32_t given = 0;
@@ -299,7 +313,10 @@ int wire_reader_floats(wire_reader_t *reader, uint32_t count, float *out)
         return error_set(WIRE_ERR_BOUNDS, "%u elements, expected %u", given, count);
     for (uint32_t i = 0; i < count; i++) {
         double value;
-        if ((rc = wire_reader_number(reader, &value)) < 0)
+        float narrow;
+        if (take_float32(reader, &narrow))
+            value = (double)narrow;
+        else if ((rc = wire_reader_number(reader, &value)) < 0)
             return rc;
         if (!(fabs(value) <= (double)FLT_MAX))
             return error_set(WIRE_ERR_BOUNDS, "element %u is %g, expected a finite float", i, value);
@@ -321,6 +338,9 @@ int wire_reader_skip(wire_reader_t *reader, wire_reader_t *skipped)
     const unsigned char *start = reader->at;
     for (uint64_t pending = 1; pending > 0; pending--) {
         head_t head;
+        float value;
+        if (take_float32(reader, &value))
+            continue;
         int rc = take_head(reader, &head);
         if (rc < 0)
             return rc;

@@ -77,7 +77,7 @@ static void indented_lines_lengthen_a_list(void **state)
 {
     (void)state;
     config_t *config = parsed(FEED MODEL "symbols = AAPL, MSFT,\n    # a comment between\n    NVDA ; and one behind\n\n"
-                                         "\tBTC*\nquantiles = 0.1,\n  0.5\n  0.9\n");
+                                         "\tBTC*\nquantiles =\n  0.1\n  0.5, 0.9\n");
     assert_string_equal(config->models[0].symbols, "AAPL,MSFT,NVDA,BTC*");
     assert_int_equal(config->models[0].quantile_count, 3);
     assert_true(config->models[0].quantiles[2] == 0.9);

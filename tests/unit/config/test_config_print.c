@@ -157,6 +157,27 @@ static void what_is_printed_is_read_back_the_same(void **state)
     config_free(again);
 }
 
+static void odd_values_are_read_back_the_same(void **state)
+{
+    (void)state;
+    char text[1024], long_path[CONFIG_LINE_BYTES_MOST + 1], long_word[192];
+    memset(long_path, 'p', sizeof long_path);
+    long_path[CONFIG_LINE_BYTES_MOST - strlen("path=")] = '\0';
+    memset(long_word, 'w', sizeof long_word);
+    long_word[CONFIG_LINE_BYTES_MOST - strlen("symbols=")] = '\0';
+    snprintf(text, sizeof text, "[feed.a]\npath=;not a comment\n[feed.b]\npath=%s\n[model.m]\npath = naive\nsymbols=%s\n  A\n",
+             long_path, long_word);
+    config_t *config = parsed(text);
+    assert_string_equal(config->feeds[0].path, ";not a comment");
+    assert_string_equal(config->feeds[1].path, long_path);
+    char *once = printed(config);
+    config_t *again = parsed(once);
+    assert_memory_equal(again, config, sizeof *config);
+    free(once);
+    config_free(config);
+    config_free(again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +187,7 @@ int main(void)
         cmocka_unit_test(the_sample_is_valid_and_holds_the_defaults),
         cmocka_unit_test(the_sample_shows_every_key),
         cmocka_unit_test(what_is_printed_is_read_back_the_same),
+        cmocka_unit_test(odd_values_are_read_back_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -241,6 +241,14 @@ static void not_a_number(msgpack_packer *to)
     put_three(to, (double)NAN);
 }
 
+static void not_a_float(msgpack_packer *to)
+{
+    msgpack_pack_array(to, 3);
+    msgpack_pack_float(to, 1);
+    msgpack_pack_float(to, (float)NAN);
+    msgpack_pack_float(to, 1);
+}
+
 static void two(msgpack_packer *to)
 {
     msgpack_pack_array(to, 2);
@@ -303,6 +311,7 @@ static void arrays_must_fit_the_counts_and_hold_finite_floats(void **state)
     assert_true(got.fields[0].quantiles[1] == 8 && got.fields[0].quantiles[4] == 7);
     replace("mean", too_large, WIRE_ERR_BOUNDS, "forecast: close: mean: element 1 is 1e+39, expected a finite float");
     replace("mean", not_a_number, WIRE_ERR_BOUNDS, "forecast: close: mean: element 1 is nan, expected a finite float");
+    replace("mean", not_a_float, WIRE_ERR_BOUNDS, "forecast: close: mean: element 1 is nan, expected a finite float");
     replace("mean", two, WIRE_ERR_BOUNDS, "forecast: close: mean: 2 elements, expected 3");
     replace("quantiles", nil, WIRE_ERR_MALFORMED, "forecast: close: quantiles: expected a map, got nil");
     replace("quantiles", unknown_level, WIRE_ERR_MALFORMED,
