@@ -42,6 +42,67 @@ static __device__ __forceinline__ void put(const student_t_t &op, int64_t row, i
     op.paths[path * op.path_stride + *op.step * op.patch + p] = v;
 }
 
+/* The random numbers of value p of the patch in one path. */
+static __device__ __forceinline__ philox_t numbers(const student_t_t &op, int64_t row, int64_t p, int64_t draw)
+{
+    int64_t series = row / (op.samples * op.variates), sample = row / op.variates % op.samples * op.draws + draw;
+
+    return philox(op.keys[series], (uint32_t)(*op.step * op.patch + p), (uint32_t)sample, (uint32_t)(row % op.variates),
+                  PHILOX_STREAM_STUDENT_T);
+}
+
+static __device__ __forceinline__ float max_lanes(float value)
+{
+#pragma unroll
+    for (int offset = WARP / 2; offset > 0; offset /= 2)
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    return value;
+}
+
+/* Sum of the values of the lanes up to this one. */
+static __device__ __forceinline__ float running_sum(float value)
+{
+#pragma unroll
+    for (int offset = 1; offset < WARP; offset *= 2) {
+        float left = __shfl_up_sync(0xffffffffu, value, offset);
+        if ((int)threadIdx.x % WARP >= offset)
+            value += left;
+    }
+    return value;
+}
+
+/* One draw a value, at most WARP components: a lane a value, but the components are picked by all lanes together, value by
+ * value; so the logits are read in whole lines, and of the other parameters only the picked ones. */
+static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_single_kernel(const student_t_t op)
+{
+    int64_t first = ((int64_t)blockIdx.x * MIXTURE_WARPS + threadIdx.x / WARP) * WARP;
+    int lane = (int)threadIdx.x % WARP, components = op.components, picked = 0;
+    int64_t item = first + lane;
+
+    begin();
+    if (first >= op.values)
+        return;
+    item = item < op.values ? item : op.values - 1;
+    int64_t row = item / op.patch, p = item % op.patch;
+    philox_t random = numbers(op, row, p, 0);
+    float pick = philox_uniform(random.word[0]);
+#pragma unroll 4
+    for (int i = 0; i < WARP; i++) {
+        int64_t value = first + i < op.values ? first + i : op.values - 1;
+        float logit = lane < components ? op.head[(value * 4 + 3) * components + lane] : -INFINITY;
+        float running = running_sum(expf(logit - max_lanes(logit)));
+        float target = __shfl_sync(0xffffffffu, pick, i) * __shfl_sync(0xffffffffu, running, WARP - 1);
+        unsigned below = __ballot_sync(0xffffffffu, lane < components - 1 && running <= target);
+        if (lane == i)
+            picked = __popc(below);
+    }
+    if (first + lane >= op.values)
+        return;
+    const float *raw = op.head + item * 4 * components + picked;
+    float t = t_draw(2.0f + softplus(raw[0]), philox_uniform(random.word[1]), philox_uniform(random.word[2]));
+    put(op, row, p, 0, 1, raw[components] + softplus(raw[2 * components]) * t);
+}
+
 static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(const student_t_t op)
 {
     extern __shared__ float shared[]; /* [warps][4][K]: df, loc, scale, running sum of unnormalised weights */
@@ -71,24 +132,15 @@ static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(c
             params[3 * op.values * components] = running[k];
         }
     }
-#pragma unroll
-    for (int offset = WARP / 2; offset > 0; offset /= 2)
-        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, offset));
+    most = max_lanes(most);
     for (int first = 0; first < components; first += WARP) {
         int k = first + lane;
-        float weight = k < components ? expf(running[k] - most) : 0, sum = weight;
+        float weight = k < components ? expf(running[k] - most) : 0, sum = total + running_sum(weight);
 
-        if (k < components)
+        if (k < components) {
             mean += weight * loc[k];
-#pragma unroll
-        for (int offset = 1; offset < WARP; offset *= 2) {
-            float left = __shfl_up_sync(0xffffffffu, sum, offset);
-            if (lane >= offset)
-                sum += left;
-        }
-        sum += total;
-        if (k < components)
             running[k] = sum;
+        }
         total = __shfl_sync(0xffffffffu, sum, WARP - 1);
     }
     __syncwarp();
@@ -99,10 +151,8 @@ static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(c
             put(op, row, p, 0, 1, mean);
         return;
     }
-    int64_t series = row / (op.samples * op.variates), first_sample = row / op.variates % op.samples * op.draws;
     for (int64_t draw = (int64_t)blockIdx.y * WARP + lane; draw < op.draws; draw += (int64_t)gridDim.y * WARP) {
-        philox_t random = philox(op.keys[series], (uint32_t)(*op.step * op.patch + p), (uint32_t)(first_sample + draw),
-                                 (uint32_t)(row % op.variates), PHILOX_STREAM_STUDENT_T);
+        philox_t random = numbers(op, row, p, draw);
         float target = philox_uniform(random.word[0]) * total;
         int k = 0;
 
@@ -137,6 +187,9 @@ extern "C" int cuda_student_t_launch(const backend_student_t_t *op, cudaStream_t
     p.step = static_cast<const int32_t *>(op->step->data);
     p.paths = static_cast<float *>(op->paths.data);
     p.params = op->params != NULL ? static_cast<float *>(op->params->data) : NULL;
+    if (p.draws == 1 && p.components <= WARP && p.params == NULL)
+        return launch("student_t", student_t_single_kernel, blocks_for(p.values, MIXTURE_WARPS * WARP), MIXTURE_WARPS * WARP, 0,
+                      stream, p);
     while (p.values * shares < MIXTURE_WARPS_WANTED && (int64_t)shares * WARP < op->draws)
         shares *= 2;
     return launch("student_t", student_t_kernel, dim3(blocks_for(p.values, MIXTURE_WARPS), shares), MIXTURE_WARPS * WARP,
