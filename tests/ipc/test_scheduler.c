@@ -387,6 +387,18 @@ static void the_runtime_directory_is_made_for_this_user_only(void **state)
     close_worker(&worker);
 }
 
+static void a_runtime_directory_that_others_can_write_is_refused(void **state)
+{
+    (void)state;
+    char path[96];
+    snprintf(path, sizeof path, "%s/run", directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    snprintf(path, sizeof path, "%s/run/dir", directory);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(chmod(path, 0777), 0);
+    assert_int_equal(wait_exit(spawn(config_file)), 1);
+}
+
 static void a_silent_workers_batch_goes_to_another_worker(void **state)
 {
     (void)state;
@@ -718,6 +730,7 @@ int main(void)
         instance_test(every_symbol_with_history_is_forecast_once_at_the_start_and_then_at_each_closed_bar),
         instance_test(the_segment_may_come_later_than_scheduler_and_workers),
         instance_test(the_runtime_directory_is_made_for_this_user_only),
+        instance_test(a_runtime_directory_that_others_can_write_is_refused),
         instance_test(a_silent_workers_batch_goes_to_another_worker),
         instance_test(a_restarted_worker_gets_its_batch_again_at_once),
         instance_test(a_batch_that_misses_its_deadline_goes_to_another_worker),

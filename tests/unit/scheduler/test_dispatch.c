@@ -480,29 +480,26 @@ static void the_symbol_that_kills_workers_is_found_alone(void **state)
 static void a_suspect_waits_until_its_worker_holds_nothing_else(void **state)
 {
     (void)state;
-    config.scheduler.quarantine_after = 10;
+    config.scheduler.credits = 3;
     add_symbols(2);
-    make_ready("a", 1, 2, 0);
-    sent_t sent, other;
+    make_ready("a", 1, 3, 0);
     close_bar(0, 1, 3, 1 * MS);
-    for (uint32_t pid = 2; pid < 4; pid++) {
-        assert_true(next(&sent, 1 * MS));
-        make_ready("a", pid, 2, 1 * MS);
-    }
-    assert_true(next(&sent, 1 * MS));
-    assert_int_equal(done("a", sent.id, 1, WIRE_ITEM_FAILED, 1 * MS), DISPATCH_OK); /* cleared of killing */
-    assert_true(next(&sent, 1 * MS));
-    make_ready("a", 4, 2, 1 * MS);
-    assert_true(next(&sent, 1 * MS));
-    make_ready("a", 5, 2, 1 * MS); /* a suspect again, not yet taken */
-    close_bar(1, 1, 3, 2 * MS);
-    assert_true(next(&sent, 2 * MS));
-    assert_int_equal(sent.symbols[0], 0);
-    assert_int_equal(sent.count, 1);
-    assert_nothing_to_send(2 * MS);
-    done("a", sent.id, 1, WIRE_ITEM_OK, 3 * MS);
-    assert_true(next(&other, 3 * MS));
-    assert_int_equal(other.symbols[0], 1);
+    sent_t suspect, other;
+    assert_true(next(&suspect, 1 * MS));
+    beat("a", suspect.id, 900 * MS);
+    dispatch_tick(dispatch, 1001 * MS);
+    assert_true(next(&suspect, 1001 * MS));
+    beat("a", suspect.id, 1200 * MS);
+    close_bar(1, 1, 3, 1400 * MS);
+    assert_true(next(&other, 1400 * MS));
+    beat("a", suspect.id, 1900 * MS);
+    dispatch_tick(dispatch, 2001 * MS); /* the second deadline that symbol 0 misses */
+    beat("a", 0, 2002 * MS);
+    assert_int_equal(registry_worker(dispatch_registry(dispatch), 0)->held, 1);
+    assert_nothing_to_send(2002 * MS);
+    done("a", other.id, 1, WIRE_ITEM_OK, 2003 * MS);
+    assert_true(next(&suspect, 2003 * MS));
+    assert_int_equal(suspect.symbols[0], 0);
 }
 
 static void a_new_segment_starts_afresh_and_keeps_the_workers(void **state)

@@ -271,6 +271,20 @@ static void two_losses_send_a_pair_alone_until_it_is_answered(void **state)
     due_close(due);
 }
 
+static void a_failure_that_its_worker_survives_ends_the_suspicion(void **state)
+{
+    (void)state;
+    due_t *due = open_due(1, CONFIG_DUE_CLOSE);
+    config.scheduler.quarantine_after = 10;
+    due_symbol_add(due, "A");
+    due_bar(due, 0, 3, 1, 1);
+    due_finish(due, take_one(due, 0), DUE_LOST, DUE_NONE, 2);
+    due_finish(due, take_one(due, 0), DUE_LOST, DUE_NONE, 3);
+    due_finish(due, take_one(due, 1), DUE_FAILED, DUE_NONE, 4);
+    assert_int_equal(waiting(due, 0), 1);
+    due_close(due);
+}
+
 static void a_pair_that_is_lost_alone_is_quarantined_and_comes_back(void **state)
 {
     (void)state;
@@ -387,6 +401,7 @@ int main(void)
         cmocka_unit_test(a_retry_keeps_its_place_and_takes_the_newest_bar),
         cmocka_unit_test(a_retry_avoids_the_worker_that_failed_it_once),
         cmocka_unit_test(two_losses_send_a_pair_alone_until_it_is_answered),
+        cmocka_unit_test(a_failure_that_its_worker_survives_ends_the_suspicion),
         cmocka_unit_test(a_pair_that_is_lost_alone_is_quarantined_and_comes_back),
         cmocka_unit_test(a_pair_is_never_quarantined_for_losses_in_company),
         cmocka_unit_test(failures_in_a_row_quarantine_and_an_answer_forgives_them),
