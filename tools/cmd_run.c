@@ -254,16 +254,15 @@ static void print_summary(run_t *run)
 {
     snapshot_take(run->config->instance.name, run->worker_count, &run->now);
     const uint64_t *ingest = run->now.ingest.counter;
-    snapshot_page_t workers = run->gone; /* all have died by now */
+    const snapshot_page_t *workers = &run->gone; /* all have ended by now */
     printf("bars in: %" PRIu64 " (%" PRIu64 " of them history), %u symbols, %" PRIu64 " rejected, %" PRIu64 " gaps\n",
            ingest[SHM_COUNTER_BARS_STORED], ingest[SHM_COUNTER_BARS_HISTORY], run->now.symbols, snapshot_rejects(&run->now.ingest),
            ingest[SHM_COUNTER_GAPS]);
-    printf("forecasts out: %" PRIu64 " (%" PRIu64 " failed, %" PRIu64 " overtaken by a newer bar)\n",
-           workers.counter[SHM_COUNTER_FORECASTS], workers.counter[SHM_COUNTER_FORECASTS_FAILED],
-           run->now.scheduler.counter[SHM_COUNTER_SERIES_OVERTAKEN]);
-    if (workers.counter[SHM_COUNTER_FORECASTS])
-        printf("bar to forecast: p50 %.3f ms, p99 %.3f ms\n", (double)shm_latency_quantile(workers.latency, 0.5) / 1e6,
-               (double)shm_latency_quantile(workers.latency, 0.99) / 1e6);
+    printf("forecasts out: %" PRIu64 " (%" PRIu64 " failed)\n", workers->counter[SHM_COUNTER_FORECASTS],
+           workers->counter[SHM_COUNTER_FORECASTS_FAILED]);
+    if (workers->counter[SHM_COUNTER_FORECASTS])
+        printf("bar to forecast: p50 %.3f ms, p99 %.3f ms\n", (double)shm_latency_quantile(workers->latency, 0.5) / 1e6,
+               (double)shm_latency_quantile(workers->latency, 0.99) / 1e6);
     fflush(stdout);
 }
 

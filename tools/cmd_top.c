@@ -117,8 +117,8 @@ static void recent_latency(const snapshot_page_t *before, const snapshot_page_t 
 
 static void describe_workers(top_t *top)
 {
-    line(top, "%-10s %-8s %-12s %12s %12s %9s %9s %8s %6s", "worker", "state", "pid", "forecasts/s", "forecasts", "p50 ms",
-         "p99 ms", "compute", "drops");
+    line(top, "%-6s %-7s %7s %9s %10s %8s %8s %7s %6s", "worker", "state", "pid", "out/s", "forecasts", "p50 ms", "p99 ms",
+         "compute", "drops");
     for (uint32_t i = 0; i < top->now.worker_count; i++) {
         const snapshot_page_t *page = &top->now.worker[i], *before = &top->before.worker[i];
         uint64_t latency[SHM_LATENCY_BUCKETS];
@@ -188,7 +188,6 @@ static int terminal_lines(void)
 
 static void show(top_t *top)
 {
-    take(top);
     top->lines_most = terminal_lines();
     draw(top);
     printf("\x1b[H%.*s\x1b[J\n%s", (int)top->used, top->text, "q ends this view, not the instance");
@@ -199,12 +198,11 @@ static void show(top_t *top)
 static void show_until_quit(top_t *top, double interval_s, int signals)
 {
     struct pollfd wait[] = {{.fd = signals, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
-    bool was_there = false;
     for (;;) {
-        show(top);
-        if (was_there && !top->now.segment)
+        take(top);
+        if (top->before.segment && !top->now.segment)
             return;
-        was_there = top->now.segment;
+        show(top);
         if (poll(wait, 2, (int)(interval_s * 1000)) <= 0)
             continue;
         char key;
