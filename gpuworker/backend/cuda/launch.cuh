@@ -92,26 +92,55 @@ template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(f
     return __float2bfloat16_rn(value);
 }
 
-/* COUNT consecutive elements, aligned to their own size together (16 bytes at most). */
-template <int COUNT, typename T> struct alignas(COUNT * sizeof(T) < 16 ? COUNT * sizeof(T) : 16) packed_t {
-    T value[COUNT];
+/* What moves BYTES in one access. */
+template <int BYTES> struct word_t;
+template <> struct word_t<2> {
+    typedef uint16_t type;
+};
+template <> struct word_t<4> {
+    typedef uint32_t type;
+};
+template <> struct word_t<8> {
+    typedef uint2 type;
+};
+template <> struct word_t<16> {
+    typedef uint4 type;
+};
+
+/* COUNT consecutive elements, aligned to their own size together (16 bytes at most), by the widest accesses. */
+template <int COUNT, typename T> struct packed_t {
+    static constexpr int BYTES = COUNT * (int)sizeof(T), WORD = BYTES < 16 ? BYTES : 16, WORDS = BYTES / WORD;
+    typedef typename word_t<WORD>::type word;
 };
 
 template <int COUNT, typename T> static __device__ __forceinline__ void load(float (&to)[COUNT], const T *from)
 {
-    packed_t<COUNT, T> packed = *reinterpret_cast<const packed_t<COUNT, T> *>(from);
+    typedef packed_t<COUNT, T> packed;
+    typename packed::word words[packed::WORDS];
+    T values[COUNT];
+
+#pragma unroll
+    for (int i = 0; i < packed::WORDS; i++)
+        words[i] = reinterpret_cast<const typename packed::word *>(from)[i];
+    memcpy(values, words, sizeof values);
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
-        to[i] = to_float(packed.value[i]);
+        to[i] = to_float(values[i]);
 }
 
 template <int COUNT, typename T> static __device__ __forceinline__ void store(T *to, const float (&from)[COUNT])
 {
-    packed_t<COUNT, T> packed;
+    typedef packed_t<COUNT, T> packed;
+    typename packed::word words[packed::WORDS];
+    T values[COUNT];
+
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
-        packed.value[i] = from_float<T>(from[i]);
-    *reinterpret_cast<packed_t<COUNT, T> *>(to) = packed;
+        values[i] = from_float<T>(from[i]);
+    memcpy(words, values, sizeof values);
+#pragma unroll
+    for (int i = 0; i < packed::WORDS; i++)
+        __stwb(reinterpret_cast<typename packed::word *>(to) + i, words[i]); /* a plain one may be split into its fields */
 }
 
 /* Sum over the WIDTH lanes of a group, in every lane of it: the same tree always. */

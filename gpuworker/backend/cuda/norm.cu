@@ -42,24 +42,30 @@ static __global__ void __launch_bounds__(NORM_WARPS *WARP)
         factor = 1.0f / sqrtf(sum_lanes<WARP>(squares) / (float)width + eps);
     }
     for (int i = first; i < width; i += WARP * VECTOR) {
-        load<VECTOR>(value, x + i);
+        float factors[VECTOR], shifts[VECTOR];
 #pragma unroll
         for (int j = 0; j < VECTOR; j++) {
-            value[j] = (value[j] - mean) * factor;
-            if (scale != NULL)
-                value[j] *= scale[i + j];
-            if (shift != NULL)
-                value[j] += shift[i + j];
+            factors[j] = 1;
+            shifts[j] = 0;
         }
+        load<VECTOR>(value, x + i);
+        if (scale != NULL)
+            load<VECTOR>(factors, scale + i);
+        if (shift != NULL)
+            load<VECTOR>(shifts, shift + i);
+#pragma unroll
+        for (int j = 0; j < VECTOR; j++)
+            value[j] = (value[j] - mean) * factor * factors[j] + shifts[j];
         store<VECTOR>(y + i, value);
     }
 }
 
 template <typename X, typename Y> static int norm_launch(const cuda_norm_t *op, cudaStream_t stream)
 {
-    enum { VECTOR = 4 };
+    enum { VECTOR = 8 };
     bool vector = op->width % VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, VECTOR) &&
-                  aligned_for(op->y, op->y_dtype, op->width, VECTOR);
+                  aligned_for(op->y, op->y_dtype, op->width, VECTOR) && aligned_for(op->scale, BACKEND_F32, 0, VECTOR) &&
+                  aligned_for(op->shift, BACKEND_F32, 0, VECTOR);
 
     return launch("norm", vector ? norm_kernel<VECTOR, X, Y> : norm_kernel<1, X, Y>, blocks_for(op->rows, NORM_WARPS),
                   NORM_WARPS * WARP, 0, stream, static_cast<const X *>(op->x), static_cast<Y *>(op->y), op->rows, op->width,
