@@ -1,6 +1,7 @@
 /* What every message has in common, tried on an example of each. */
 #include "wire_test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,29 @@ static void encoding_twice_gives_the_same_bytes(void **state)
         examples[i].encode(buffer);
         assert_int_equal(wire_buffer_bytes(buffer), bytes);
         assert_memory_equal(first, wire_buffer_data(buffer), bytes);
+    }
+}
+
+/* Subscribers out there rely on them: when this fails, either the change was not meant, or WIRE_VERSION goes up and the files, which the
+ * fuzzers start from too, are written anew (BARCAST_WRITE_FIXTURES=1). */
+static void the_bytes_of_this_version_stay_as_they_are(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < example_count; i++) {
+        char path[512];
+        unsigned char committed[4096];
+        snprintf(path, sizeof path, BARCAST_SOURCE_DIR "/tests/fixtures/wire/%s.msgpack", examples[i].name);
+        examples[i].encode(buffer);
+        bool write = getenv("BARCAST_WRITE_FIXTURES");
+        FILE *file = fopen(path, write ? "w" : "r");
+        assert_non_null(file);
+        if (write)
+            assert_int_equal(fwrite(wire_buffer_data(buffer), wire_buffer_bytes(buffer), 1, file), 1);
+        else
+            assert_int_equal(fread(committed, 1, sizeof committed, file), wire_buffer_bytes(buffer));
+        fclose(file);
+        if (!write)
+            assert_memory_equal(committed, wire_buffer_data(buffer), wire_buffer_bytes(buffer));
     }
 }
 
@@ -356,6 +380,7 @@ int main(void)
         cmocka_unit_test(keys_may_come_in_any_order),
         cmocka_unit_test(integers_floats_and_lengths_may_be_wider_than_needed),
         cmocka_unit_test(encoding_twice_gives_the_same_bytes),
+        cmocka_unit_test(the_bytes_of_this_version_stay_as_they_are),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(bytes_behind_the_message_are_refused),
         cmocka_unit_test(another_version_is_refused_whatever_else_it_holds),
