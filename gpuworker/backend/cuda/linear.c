@@ -12,6 +12,7 @@ struct cuda_retired {
 struct cuda_bias_shadow {
     const void *bias;
     void *memory; /* BF16 */
+    size_t bytes;
     cuda_bias_shadow_t *next;
 };
 
@@ -61,6 +62,7 @@ static int scratch(backend_cuda_t *cuda, int which, int64_t elements, backend_dt
 static int shadow_of(backend_cuda_t *cuda, const backend_weight_t *bias, const void **out)
 {
     int64_t elements = backend_tensor_elements(&bias->tensor);
+    size_t bytes = (size_t)elements * backend_dtype_bytes(BACKEND_BF16);
     cuda_bias_shadow_t *shadow = cuda->shadows;
     int rc;
 
@@ -69,12 +71,12 @@ static int shadow_of(backend_cuda_t *cuda, const backend_weight_t *bias, const v
     if (shadow == NULL) {
         if ((shadow = calloc(1, sizeof *shadow)) == NULL)
             return error_set(BACKEND_ERR_MEMORY, "linear: no memory");
-        if ((rc = allocate_counted(cuda, "a bias in BF16", (size_t)elements * backend_dtype_bytes(BACKEND_BF16), &shadow->memory)) <
-            0) {
+        if ((rc = allocate_counted(cuda, "a bias in BF16", bytes, &shadow->memory)) < 0) {
             free(shadow);
             return rc;
         }
         shadow->bias = bias->tensor.data;
+        shadow->bytes = bytes;
         shadow->next = cuda->shadows;
         cuda->shadows = shadow;
         rc = cuda_norm_launch(&(cuda_norm_t){.x = shadow->bias,
@@ -172,6 +174,7 @@ void cuda_linear_forget(backend_cuda_t *cuda, const void *bias)
             cuda_bias_shadow_t *shadow = *link;
 
             *link = shadow->next;
+            cuda->base.allocated_bytes -= shadow->bytes;
             cudaFree(shadow->memory);
             free(shadow);
             return;
