@@ -133,7 +133,7 @@ static bool told_to_stop(const run_t *run)
     return supervisor_stop_requests(run->supervisor) > 0 || clock_monotonic_ns() >= run->end_ns;
 }
 
-static bool somebody_cannot_start(const run_t *run)
+static bool somebody_failed(const run_t *run)
 {
     bool failed = supervisor_state(run->supervisor, run->ingest) == CHILD_FAILED ||
                   supervisor_state(run->supervisor, run->scheduler) == CHILD_FAILED;
@@ -166,7 +166,7 @@ static void tell_endpoints(const run_t *run)
 static bool watch(run_t *run)
 {
     while (supervisor_state(run->supervisor, run->ingest) != CHILD_ENDED) {
-        if (told_to_stop(run) || somebody_cannot_start(run))
+        if (told_to_stop(run) || somebody_failed(run))
             return false;
         look(run, run->released ? 200 : LOOK_MS);
         if (!run->released && all_ready(run)) {
@@ -181,7 +181,7 @@ static bool watch(run_t *run)
 static void wait_until_idle(run_t *run)
 {
     int64_t idle_since = INT64_MAX;
-    while (!told_to_stop(run) && !somebody_cannot_start(run)) {
+    while (!told_to_stop(run) && !somebody_failed(run)) {
         look(run, LOOK_MS);
         bool idle = run->now.scheduler.alive && run->now.scheduler.counter[SHM_COUNTER_IDLE] == 1;
         if (!idle)
@@ -277,8 +277,8 @@ static int supervise(run_t *run)
     if (started) {
         if (watch(run))
             wait_until_idle(run);
-        status = somebody_cannot_start(run) ? 1 : 0;
         end_all(run);
+        status = somebody_failed(run) ? 1 : 0;
     } else {
         log_error("%s", error_text());
     }

@@ -225,7 +225,7 @@ static void bury(supervisor_t *supervisor, int index, int status)
     if (child->ending || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
         if (status)
             log_warning("%s (pid %d) %s", child->spec.name, (int)child->pid, how);
-        child->state = CHILD_ENDED;
+        child->state = status ? CHILD_FAILED : CHILD_ENDED;
     } else {
         plan_restart(child, status, how);
     }

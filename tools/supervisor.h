@@ -18,8 +18,8 @@ enum { SUPERVISOR_CHILDREN_MOST = 256, SUPERVISOR_ARGUMENTS_MOST = 12 };
 typedef enum {
     CHILD_RUNNING,
     CHILD_PAUSING, /* will be started again */
-    CHILD_ENDED,   /* exit status 0, or told to end */
-    CHILD_FAILED   /* cannot start */
+    CHILD_ENDED,   /* exit status 0 */
+    CHILD_FAILED   /* cannot start, or was told to end and did not end well */
 } child_state_t;
 
 typedef enum {
