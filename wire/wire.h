@@ -1,10 +1,10 @@
 /* Barcast's messages: MessagePack maps, one schema version, an encoder and a bounded decoder for each. wire/README.md is the page for
  * people who write a subscriber or a feed in another language.
  *
- * Encoders fill a wire_buffer_t, each replacing what the one before it wrote (grown once, reused: no allocation in steady state);
- * after a failure it is empty. Decoders reject what is malformed, of another
- * version, or over the bounds below, with a text in error_text() that names the key; they ignore keys they do not know. What a
- * decoder returns borrows the message's bytes where the comment says so. No function blocks; a buffer or message belongs to one thread. */
+ * Encoders fill a wire_buffer_t, each replacing what the one before it wrote (grown once, reused: no allocation in steady state); after a
+ * failure it is empty. Decoders reject what is malformed, of another version, or over the bounds below, with a text in error_text() that
+ * names the key; they ignore keys they do not know. What they return is copied out of the message; none but the forecast's scratch
+ * memory is allocated. No function blocks; a buffer belongs to one thread. */
 #ifndef BARCAST_WIRE_WIRE_H
 #define BARCAST_WIRE_WIRE_H
 
@@ -57,7 +57,7 @@ typedef enum {
     WIRE_FORECAST   /* worker -> subscribers */
 } wire_type_t;
 
-/* The type of a message, checked version included; negative code when it is none of ours. */
+/* The type of a message, version checked; an array is WIRE_BAR. Negative code when it is none of ours. The rest is not looked at. */
 int wire_peek(const void *data, size_t bytes, wire_type_t *type);
 
 typedef struct {
@@ -174,7 +174,7 @@ int wire_drain_encode(wire_buffer_t *to, const wire_drain_t *message);
 int wire_drain_decode(const void *data, size_t bytes, wire_drain_t *out);
 int wire_bars_encode(wire_buffer_t *to, const wire_bar_t *bars, size_t count);
 /* Decodes one bar map or an array of them; calls `each` for every well-formed bar and counts the others in *rejected (error_text() has
- * the last reason). Negative code only when the message as a whole is no bar message. */
+ * the last reason). Negative code only when the message as a whole is no bar message: then nothing was handed on. */
 int wire_bars_decode(const void *data, size_t bytes, void (*each)(void *context, const wire_bar_t *bar), void *context,
                      size_t *rejected);
 
