@@ -234,6 +234,46 @@ int backend_synchronize(backend_t *backend)
     return rc < 0 ? rc : backend_front_leave(backend, backend->vtable->synchronize(backend));
 }
 
+/* ---- time --------------------------------------------------------------------------------------------------------------------- */
+
+static int timer_order(const char *name)
+{
+    return error_set(BACKEND_ERR_INVALID, "%s: the order is start, stop, read", name);
+}
+
+int backend_timer_start(backend_t *backend)
+{
+    int rc = backend_front_enter(backend);
+
+    if (rc < 0)
+        return rc;
+    backend->timer = TIMER_RUNNING;
+    return backend_front_leave(backend, backend->vtable->timer_start(backend));
+}
+
+int backend_timer_stop(backend_t *backend)
+{
+    int rc = backend_front_enter(backend);
+
+    if (rc < 0)
+        return rc;
+    if (backend->timer != TIMER_RUNNING)
+        return timer_order("backend_timer_stop");
+    backend->timer = TIMER_STOPPED;
+    return backend_front_leave(backend, backend->vtable->timer_stop(backend));
+}
+
+int backend_timer_read(backend_t *backend, int64_t *ns)
+{
+    int rc = backend_front_enter(backend);
+
+    if (rc < 0)
+        return rc;
+    if (backend->timer != TIMER_STOPPED)
+        return timer_order("backend_timer_read");
+    return backend_front_leave(backend, backend->vtable->timer_read(backend, ns));
+}
+
 /* ---- graphs ------------------------------------------------------------------------------------------------------------------- */
 
 bool backend_has_graphs(const backend_t *backend)

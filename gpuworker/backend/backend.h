@@ -81,11 +81,27 @@ void backend_host_free(backend_t *backend, void *memory);
 int backend_write(backend_t *backend, const backend_tensor_t *to, const void *from);
 int backend_read(backend_t *backend, const backend_tensor_t *from, void *to);
 
-/* Enqueued copies between staging memory and the device: whole tensor. */
+/* Enqueued copies between staging memory and the device: whole tensor. `from` may be device memory too. */
 int backend_copy_in(backend_t *backend, const backend_tensor_t *to, const void *from);
 int backend_copy_out(backend_t *backend, const backend_tensor_t *from, void *to);
 
 int backend_synchronize(backend_t *backend);
+
+/* The device's own time for what is enqueued between start and stop; read waits for the stop. Wall time on the CPU. One timer a backend;
+ * out of this order: BACKEND_ERR_INVALID. */
+int backend_timer_start(backend_t *backend);
+int backend_timer_stop(backend_t *backend);
+int backend_timer_read(backend_t *backend, int64_t *ns);
+
+/* What this machine reaches: the ceilings that a forecast's time is compared with. */
+typedef struct {
+    double copy_bytes_per_s; /* bytes read plus bytes written, of a copy far larger than the caches */
+    double f32_flops;        /* of a large product by backend_linear, a multiply-add counting 2, per second */
+    double bf16_flops;       /* 0: this backend has no bf16 */
+} backend_rates_t;
+
+/* Medians of a few runs on random data, after a warm-up, in memory of its own that it frees again. Below a second. */
+int backend_measure(backend_t *backend, backend_rates_t *out);
 
 /* Capture of everything enqueued between begin and end as one graph; launch enqueues it. */
 typedef struct backend_graph backend_graph_t;

@@ -30,6 +30,10 @@ typedef struct {
     int (*copy_out)(backend_t *backend, const void *from, void *to, size_t bytes); /* enqueued */
     int (*synchronize)(backend_t *backend);
 
+    int (*timer_start)(backend_t *backend); /* called in the order start, stop, read; the last may repeat */
+    int (*timer_stop)(backend_t *backend);
+    int (*timer_read)(backend_t *backend, int64_t *ns);
+
     /* Fills a weight that the front has allocated: host F32 into weight->tensor's dtype. */
     int (*weight_write)(backend_t *backend, const backend_weight_t *weight, const float *host);
 
@@ -63,6 +67,7 @@ struct backend {
     bool failed; /* a BACKEND_ERR_DEVICE has happened */
     size_t allocated_bytes;
     uint64_t allocation_count;
+    enum { TIMER_IDLE, TIMER_RUNNING, TIMER_STOPPED } timer;
 };
 
 /* The front's frame around every vtable call: enter refuses a failed device, leave remembers a failure and returns rc. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 enum { ALIGNMENT = 256 };
@@ -70,6 +71,26 @@ static int cpu_synchronize(backend_t *backend)
     return BACKEND_OK;
 }
 
+static int cpu_timer_start(backend_t *backend)
+{
+    ((backend_cpu_t *)backend)->timer_start_ns = clock_monotonic_ns();
+    return BACKEND_OK;
+}
+
+static int cpu_timer_stop(backend_t *backend)
+{
+    ((backend_cpu_t *)backend)->timer_stop_ns = clock_monotonic_ns();
+    return BACKEND_OK;
+}
+
+static int cpu_timer_read(backend_t *backend, int64_t *ns)
+{
+    const backend_cpu_t *cpu = (const backend_cpu_t *)backend;
+
+    *ns = cpu->timer_stop_ns - cpu->timer_start_ns;
+    return BACKEND_OK;
+}
+
 static int cpu_weight_write(backend_t *backend, const backend_weight_t *weight, const float *host)
 {
     return cpu_copy(backend, weight->tensor.data, host, (size_t)backend_tensor_elements(&weight->tensor) * sizeof *host);
@@ -113,6 +134,9 @@ static const backend_vtable_t cpu_vtable = {
     .copy_in = cpu_copy,
     .copy_out = cpu_copy_back,
     .synchronize = cpu_synchronize,
+    .timer_start = cpu_timer_start,
+    .timer_stop = cpu_timer_stop,
+    .timer_read = cpu_timer_read,
     .weight_write = cpu_weight_write,
     .step_set = cpu_step_set,
     .step_advance = cpu_step_advance,

@@ -10,6 +10,7 @@ enum { CPU_SCRATCH_FLOATS = 1 << 21 };
 typedef struct {
     backend_t base;
     float *scratch; /* CPU_SCRATCH_FLOATS, any op's until it returns */
+    int64_t timer_start_ns, timer_stop_ns;
 } backend_cpu_t;
 
 static inline float *cpu_scratch(backend_t *backend)

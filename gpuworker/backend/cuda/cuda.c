@@ -206,6 +206,7 @@ static void cuda_close(backend_t *backend)
     cuda_linear_close(cuda);
     cuda_product_close(cuda);
     cuda_upload_close(cuda);
+    cuda_timer_close(cuda);
     if (cuda->stream != NULL)
         cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -223,6 +224,9 @@ static const backend_vtable_t cuda_vtable = {
     .copy_in = cuda_copy_in,
     .copy_out = cuda_copy_out,
     .synchronize = cuda_synchronize,
+    .timer_start = cuda_timer_start,
+    .timer_stop = cuda_timer_stop,
+    .timer_read = cuda_timer_read,
     .weight_write = cuda_weight_write,
     .graph_begin = cuda_graph_begin,
     .graph_end = cuda_graph_end,

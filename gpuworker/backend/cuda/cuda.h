@@ -1,5 +1,5 @@
 /* The CUDA backend's own state, for its host files: cuda.c (device, memory, copies, graphs, the vtable), upload.c (weights),
- * linear.c (which kernels a linear takes), product.c (matrix products by cuBLASLt).
+ * timer.c, linear.c (which kernels a linear takes), product.c (matrix products by cuBLASLt).
  *
  * Everything is enqueued on one stream. Products of many rows need scratch memory and a chosen algorithm; both come into being
  * the first time that a shape is seen, which is the eager run that every session makes before it captures. While capturing
@@ -24,6 +24,7 @@ typedef struct {
     int device;
     cudaStream_t stream;
     bool capturing;
+    cudaEvent_t timer_event[2]; /* timer.c: start and stop; NULL until the first start */
 
     /* linear.c: a scratch that became too small is retired, not freed, for graphs still point into it */
     struct {
@@ -52,6 +53,12 @@ static inline backend_cuda_t *cuda_of(backend_t *backend)
 
 /* cudaMalloc whose error says what was asked for and what was free. */
 int cuda_allocate(const char *label, size_t bytes, void **out);
+
+/* timer.c */
+int cuda_timer_start(backend_t *backend);
+int cuda_timer_stop(backend_t *backend);
+int cuda_timer_read(backend_t *backend, int64_t *ns);
+void cuda_timer_close(backend_cuda_t *cuda);
 
 /* upload.c */
 int cuda_upload_open(backend_cuda_t *cuda);
