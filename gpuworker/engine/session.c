@@ -48,30 +48,47 @@ static int check_shape(const model_shape_t *shape)
 
 /* ---- running ------------------------------------------------------------------------------------------------------------------ */
 
-static int run_eagerly(session_t *session)
+static int enqueue(session_t *session)
 {
     int rc;
 
-    session->family->prepare(session->state);
-    rc = session->family->forecast(session->state);
-    if (rc == MODEL_OK)
-        rc = backend_synchronize(session->backend) < 0 ? MODEL_ERR_BACKEND : MODEL_OK;
+    if (session->graph != NULL) {
+        session->stats.replays++;
+        return backend_graph_launch(session->backend, session->graph) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
+    }
     session->stats.eager_runs++;
+    rc = session->family->forecast(session->state);
     return rc < 0 ? session_error(rc) : SESSION_OK;
 }
 
-static int replay(session_t *session)
+static int finish(const session_t *session)
 {
-    session->family->prepare(session->state);
-    session->stats.replays++;
-    if (backend_graph_launch(session->backend, session->graph) < 0 || backend_synchronize(session->backend) < 0)
-        return SESSION_ERR_DEVICE;
-    return SESSION_OK;
+    return backend_synchronize(session->backend) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
 }
 
 static int run(session_t *session)
 {
-    return session->graph != NULL ? replay(session) : run_eagerly(session);
+    int rc;
+
+    session->family->prepare(session->state);
+    rc = enqueue(session);
+    return rc < 0 ? rc : finish(session);
+}
+
+static int run_timed(session_t *session, int64_t *device_ns)
+{
+    int rc = SESSION_OK;
+
+    session->family->prepare(session->state);
+    if (session->graph != NULL)
+        rc = enqueue(session);
+    if (rc == SESSION_OK)
+        rc = backend_timer_start(session->backend) < 0 ? SESSION_ERR_DEVICE : enqueue(session);
+    if (rc == SESSION_OK)
+        rc = backend_timer_stop(session->backend) < 0 ? SESSION_ERR_DEVICE : finish(session);
+    if (rc == SESSION_OK && backend_timer_read(session->backend, device_ns) < 0)
+        rc = SESSION_ERR_DEVICE;
+    return rc;
 }
 
 /* Series 0 once more at place `to` of [batch][bytes]. */
@@ -98,7 +115,8 @@ static void pad(session_t *session, uint32_t count)
     }
 }
 
-int session_run(session_t *session, uint32_t count)
+/* What a run of `count` series needs before it. */
+static int accept_run(session_t *session, uint32_t count)
 {
     if (count < 1 || count > session->shape.batch)
         return error_set(SESSION_ERR_SHAPE, "%u series in a session of batch %u", count, session->shape.batch);
@@ -107,7 +125,19 @@ int session_run(session_t *session, uint32_t count)
             return error_set(SESSION_ERR_SHAPE, "series %u has %u bars, the session takes 1 to %u", i, session->input.length[i],
                              session->shape.context);
     pad(session, count);
-    return run(session);
+    return SESSION_OK;
+}
+
+int session_run(session_t *session, uint32_t count)
+{
+    int rc = accept_run(session, count);
+    return rc < 0 ? rc : run(session);
+}
+
+int session_run_timed(session_t *session, uint32_t count, int64_t *device_ns)
+{
+    int rc = accept_run(session, count);
+    return rc < 0 ? rc : run_timed(session, device_ns);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------ */
@@ -190,7 +220,7 @@ static int capture(session_t *session)
         goto cleanup;
     }
     session->stats.captures++;
-    if ((rc = replay(session)) < 0)
+    if ((rc = run(session)) < 0)
         goto cleanup;
     for (int i = 0; i < OUTPUTS && rc == SESSION_OK; i++)
         if (eager[i] != NULL && memcmp(eager[i], results[i].values, results[i].bytes) != 0) {
@@ -210,7 +240,7 @@ static int try_out(session_t *session, bool graphs)
     int rc;
 
     fill_trial(session);
-    if ((rc = run_eagerly(session)) < 0)
+    if ((rc = run(session)) < 0)
         return rc;
     if (graphs && backend_has_graphs(session->backend) && (rc = capture(session)) < 0)
         return rc;

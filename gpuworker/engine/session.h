@@ -27,6 +27,9 @@ model_input_t *session_input(session_t *session);
 /* Forecasts series 0 .. count-1, 1 <= count <= batch; the rest are padded with series 0 and thrown away. Blocks until the results are in
  * host memory. */
 int session_run(session_t *session, uint32_t count);
+/* The same, with the device's own time for it. A graph is replayed twice, one right behind the other, and the second one timed: so no wait
+ * for the host is in it. */
+int session_run_timed(session_t *session, uint32_t count, int64_t *device_ns);
 const model_output_t *session_output(const session_t *session);
 
 /* Eager sessions only: see model_tap_t. */

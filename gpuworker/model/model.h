@@ -80,6 +80,16 @@ typedef struct {
     bool quantiles_without_samples;      /* gives quantiles by itself */
 } model_info_t;
 
+/* What one forecast of a shape has to move and to compute, counted from the model's structure: its time cannot be much shorter. Activations are
+ * not counted; ideal kernels would keep them on the chip. */
+typedef struct {
+    double weight_bytes; /* every weight once in each pass over them: the prefill and every decode step */
+    double
+        cache_bytes; /* keys and values, written once and read once by each later pass; a prefix that samples share once for all of them */
+    double io_bytes; /* bars and masks in; mean, quantiles and paths (unless discarded) out */
+    double flops;    /* of matrix products and attention; a multiply-add is 2 */
+} model_cost_t;
+
 typedef struct {
     const char *name;
     /* Does this config.json belong to the family? Looks at keys only; no error text. */
@@ -93,6 +103,8 @@ typedef struct {
     void (*prepare)(model_state_t *state);
     int (*forecast)(model_state_t *state);
     void (*close)(model_state_t *state);
+    /* Of a full batch of a shape as open has written it back. */
+    void (*cost)(const model_t *model, const model_shape_t *shape, model_cost_t *out);
     /* May allocate: what only a tap needs is not there before. */
     int (*set_tap)(model_state_t *state, model_tap_t tap, void *context);
     /* A seeded random checkpoint of that family: size is a published name ("base") or "tiny". Deterministic. NULL: none. */

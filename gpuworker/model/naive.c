@@ -136,6 +136,12 @@ static int naive_forecast(model_state_t *state)
     return MODEL_OK;
 }
 
+static void naive_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out)
+{
+    (void)model;
+    *out = (model_cost_t){.io_bytes = model_io_bytes(shape)};
+}
+
 static int naive_set_tap(model_state_t *state, model_tap_t tap, void *context)
 {
     (void)state; /* no intermediate of it is in the goldens */
@@ -153,5 +159,6 @@ const model_family_t naive_family = {
     .prepare = naive_prepare,
     .forecast = naive_forecast,
     .close = naive_close,
+    .cost = naive_cost,
     .set_tap = naive_set_tap,
 };

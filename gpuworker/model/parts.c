@@ -124,6 +124,14 @@ void staging_close(staging_t *staging, backend_t *backend)
     *staging = (staging_t){0};
 }
 
+double model_io_bytes(const model_shape_t *shape)
+{
+    size_t in = shape->context * (sizeof(float) + sizeof(uint8_t));
+    size_t rows_out = 1 + shape->quantile_count + (shape->discard_samples ? 0 : shape->samples);
+
+    return (double)shape->batch * (double)shape->variates * (double)(in + rows_out * shape->horizon * sizeof(float));
+}
+
 /* ---- weights ------------------------------------------------------------------------------------------------------------------ */
 
 int loader_open(loader_t *loader, backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision)

@@ -68,6 +68,9 @@ void staging_add_inputs(staging_t *staging, const model_shape_t *shape, model_in
 void staging_bind(staging_t *staging, const char *label, buffers_t *buffers);
 void staging_close(staging_t *staging, backend_t *backend);
 
+/* Bytes that a full batch of the shape brings in and takes out (model_cost_t). */
+double model_io_bytes(const model_shape_t *shape);
+
 /* ---- weights ------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {

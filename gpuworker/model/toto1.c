@@ -589,6 +589,7 @@ const model_family_t toto1_family = {
     .prepare = toto1_prepare,
     .forecast = toto1_forecast,
     .close = toto1_close,
+    .cost = toto1_cost,
     .set_tap = toto1_set_tap,
     .create = toto1_create,
 };

@@ -43,6 +43,7 @@ bool toto1_matches(const checkpoint_t *checkpoint);
 int toto1_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
 void toto1_unload(model_t *model);
 void toto1_info(const model_t *model, model_info_t *out);
+void toto1_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);
 /* Fetches model->unembed from the checkpoint again, once: a forecast does not use it. */
 int toto1_load_unembed(model_t *model);
 
