@@ -1,0 +1,308 @@
+/* barcast forecast: one forecast from a file, without the pipeline. */
+#include <langinfo.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "gpuworker/engine/session.h"
+#include "ingest/source.h"
+#include "tools/command.h"
+#include "tools/device.h"
+#include "tools/forecast_view.h"
+#include "tools/options.h"
+
+enum { TEXT_BYTES = 256, COLUMNS_DEFAULT = 100 };
+
+static const struct {
+    const char *name;
+    size_t offset;
+    bool price;
+} fields[] = {
+    {"open", offsetof(shm_bar_t, open), true},      {"high", offsetof(shm_bar_t, high), true},
+    {"low", offsetof(shm_bar_t, low), true},        {"close", offsetof(shm_bar_t, close), true},
+    {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
+};
+enum { FIELDS = sizeof fields / sizeof *fields };
+
+typedef struct {
+    const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format;
+    uint32_t horizon, context, samples, threads;
+    uint64_t seed;
+} arguments_t;
+
+typedef struct {
+    source_bar_t *bars;
+    size_t count;
+    size_t field[FORECAST_VIEW_FIELDS_MOST]; /* in fields[] */
+    model_shape_t shape;
+    backend_t *backend;
+    model_t *model;
+    char revision[17];
+    session_t *session;
+} forecast_t;
+
+/* ---- arguments ---------------------------------------------------------------------------------------------------------------- */
+
+static int parse_fields(const char *list, forecast_t *forecast)
+{
+    char copy[TEXT_BYTES], *rest = copy, *word;
+
+    snprintf(copy, sizeof copy, "%s", list);
+    while ((word = strsep(&rest, ",")) != NULL) {
+        size_t found = 0;
+
+        while (found < FIELDS && strcmp(fields[found].name, word) != 0)
+            found++;
+        if (found == FIELDS)
+            return error_set(-1, "--fields: \"%s\" is not open, high, low, close, volume or amount", word);
+        for (uint32_t i = 0; i < forecast->shape.variates; i++)
+            if (forecast->field[i] == found)
+                return error_set(-1, "--fields: %s twice", word);
+        forecast->field[forecast->shape.variates++] = found;
+    }
+    return 0;
+}
+
+static int parse_quantiles(const char *list, model_shape_t *shape)
+{
+    char copy[1024], *rest = copy, *word;
+    double level;
+
+    snprintf(copy, sizeof copy, "%s", list);
+    while (*list != '\0' && (word = strsep(&rest, ",")) != NULL) {
+        if (!text_to_f64(word, &level) || shape->quantile_count == MODEL_QUANTILES_MOST)
+            return error_set(-1, "--quantiles: \"%s\" is not one of at most %d levels", word, MODEL_QUANTILES_MOST);
+        shape->quantiles[shape->quantile_count++] = (float)level;
+    }
+    return 0;
+}
+
+static int parse(const arguments_t *arguments, forecast_t *forecast)
+{
+    static const char *const formats[] = {"table", "json", "csv"};
+    bool known = false;
+
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        known |= strcmp(arguments->format, formats[i]) == 0;
+    if (!known)
+        return error_set(-1, "--format: \"%s\" is not table, json or csv", arguments->format);
+    forecast->shape = (model_shape_t){.batch = 1,
+                                      .context = arguments->context,
+                                      .horizon = arguments->horizon,
+                                      .samples = arguments->samples,
+                                      .discard_samples = true};
+    if (parse_fields(arguments->fields, forecast) < 0)
+        return -1;
+    return parse_quantiles(arguments->quantiles, &forecast->shape);
+}
+
+/* ---- the forecast ------------------------------------------------------------------------------------------------------------- */
+
+static int read_bars(const arguments_t *arguments, forecast_t *forecast)
+{
+    const char *ending = strrchr(arguments->input, '.');
+    config_feed_t feed = {.type = CONFIG_FEED_CSV};
+    size_t rejected = 0;
+
+    if (ending != NULL && (strcmp(ending, ".ndjson") == 0 || strcmp(ending, ".jsonl") == 0))
+        feed.type = CONFIG_FEED_NDJSON;
+    if ((size_t)snprintf(feed.path, sizeof feed.path, "%s", arguments->input) >= sizeof feed.path)
+        return error_set(-1, "--input: the path is longer than %d bytes", CONFIG_TEXT_BYTES - 1);
+    if (source_read_all(&feed, arguments->symbol, &forecast->bars, &forecast->count, &rejected) < 0)
+        return -1;
+    if (rejected > 0)
+        fprintf(stderr, "forecast: %zu bars of %s were rejected\n", rejected, arguments->input);
+    if (forecast->count == 0)
+        return error_set(-1, "%s: no bars", arguments->input);
+    return 0;
+}
+
+static double value_of(const forecast_t *forecast, size_t bar, uint32_t variate)
+{
+    double value;
+
+    memcpy(&value, (const char *)&forecast->bars[bar].bar + fields[forecast->field[variate]].offset, sizeof value);
+    return value;
+}
+
+/* The newest bars into series 0, as the pipeline does it: at the end, masked where a field is not known. */
+static void fill(const arguments_t *arguments, forecast_t *forecast)
+{
+    const model_shape_t *shape = session_shape(forecast->session);
+    model_input_t *input = session_input(forecast->session);
+    uint32_t length = forecast->count < shape->context ? (uint32_t)forecast->count : shape->context,
+             padding = shape->context - length;
+    const source_bar_t *newest = &forecast->bars[forecast->count - 1];
+
+    memset(input->values, 0, (size_t)shape->variates * shape->context * sizeof *input->values);
+    memset(input->mask, 0, (size_t)shape->variates * shape->context);
+    for (uint32_t v = 0; v < shape->variates; v++) {
+        for (uint32_t t = 0; t < length; t++) {
+            double value = value_of(forecast, forecast->count - length + t, v);
+            size_t at = (size_t)v * shape->context + padding + t;
+
+            input->mask[at] = isfinite(value);
+            input->values[at] = isfinite(value) ? (float)value : 0.0f;
+        }
+        input->group[v] = 0;
+        input->log_price[v] = fields[forecast->field[v]].price;
+    }
+    for (uint32_t t = 0; t < shape->context + shape->horizon; t++) {
+        int64_t after = (int64_t)t - shape->context + 1; /* bars after the newest one */
+        bool real = after <= 0 && -after < (int64_t)length;
+
+        input->time_ns[t] = real ? newest[after].bar.open_time_ns : newest->bar.open_time_ns + after * newest->interval_ns;
+    }
+    input->length[0] = length;
+    input->key[0] = model_random_key(arguments->seed, newest->symbol, newest->bar.open_time_ns);
+}
+
+static int run(const arguments_t *arguments, forecast_t *forecast)
+{
+    const model_shape_t *shape = &forecast->shape;
+
+    if (device_open(arguments->device, arguments->precision, arguments->threads, &forecast->backend, &forecast->shape.precision) <
+            0 ||
+        model_load(forecast->backend, arguments->model, shape->precision, &forecast->model, forecast->revision) < 0)
+        return -1;
+    if (forecast->count < shape->context)
+        forecast->shape.context = (uint32_t)forecast->count;
+    if (session_open(forecast->model, shape, false, &forecast->session) < 0)
+        return -1;
+    fill(arguments, forecast);
+    return session_run(forecast->session, 1);
+}
+
+/* ---- printing ----------------------------------------------------------------------------------------------------------------- */
+
+static double last_observed(const forecast_t *forecast, uint32_t variate)
+{
+    for (size_t bar = forecast->count; bar-- > 0;)
+        if (isfinite(value_of(forecast, bar, variate)))
+            return value_of(forecast, bar, variate);
+    return 0;
+}
+
+static forecast_view_t view_of(const arguments_t *arguments, const forecast_t *forecast)
+{
+    const model_shape_t *shape = session_shape(forecast->session);
+    const model_input_t *input = session_input(forecast->session);
+    const model_output_t *output = session_output(forecast->session);
+    const source_bar_t *newest = &forecast->bars[forecast->count - 1];
+    const char *slash = strrchr(arguments->model, '/');
+    forecast_view_t view = {.symbol = newest->symbol,
+                            .model = slash != NULL && slash[1] != '\0' ? slash + 1 : arguments->model,
+                            .revision = forecast->revision,
+                            .interval_ns = newest->interval_ns,
+                            .cutoff_ns = newest->bar.open_time_ns,
+                            .start_ns = newest->bar.open_time_ns + newest->interval_ns,
+                            .context = shape->context,
+                            .horizon = shape->horizon,
+                            .quantile_count = shape->quantile_count,
+                            .field_count = shape->variates,
+                            .seed = arguments->seed,
+                            .levels = shape->quantiles,
+                            .history = input->values + shape->context - input->length[0],
+                            .observed = input->mask + shape->context - input->length[0],
+                            .times_ns = input->time_ns + shape->context - input->length[0],
+                            .history_count = input->length[0]};
+
+    for (uint32_t v = 0; v < shape->variates; v++)
+        view.fields[v] = (forecast_view_field_t){
+            .name = fields[forecast->field[v]].name,
+            .last = last_observed(forecast, v),
+            .mean = output->mean + (size_t)v * shape->horizon,
+            .quantiles = output->quantiles != NULL ? output->quantiles + (size_t)v * shape->quantile_count * shape->horizon : NULL};
+    return view;
+}
+
+static int terminal_columns(void)
+{
+    struct winsize size;
+    int64_t columns;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    if (getenv("COLUMNS") != NULL && text_to_i64(getenv("COLUMNS"), &columns) && columns > 0 && columns < 10000)
+        return (int)columns;
+    return COLUMNS_DEFAULT;
+}
+
+static void print(const arguments_t *arguments, const forecast_t *forecast)
+{
+    forecast_view_t view = view_of(arguments, forecast);
+
+    setlocale(LC_CTYPE, "");
+    if (strcmp(arguments->format, "json") == 0)
+        forecast_view_json(&view, stdout);
+    else if (strcmp(arguments->format, "csv") == 0)
+        forecast_view_csv(&view, stdout);
+    else
+        forecast_view_table(&view, terminal_columns(), strcmp(nl_langinfo(CODESET), "UTF-8") == 0, stdout);
+}
+
+int cmd_forecast(int argc, char **argv)
+{
+    arguments_t arguments = {.model = "naive",
+                             .device = "auto",
+                             .precision = "auto",
+                             .quantiles = "0.1,0.5,0.9",
+                             .fields = "close",
+                             .format = "table",
+                             .horizon = 24,
+                             .context = 512,
+                             .samples = 256};
+    const option_t table[] = {
+        {"input", OPTION_TEXT, &arguments.input, "FILE", "bars: CSV with a header line, or .ndjson"},
+        {"symbol", OPTION_TEXT, &arguments.symbol, "S", "which one, when the file has several"},
+        {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, or naive"},
+        {"horizon", OPTION_U32, &arguments.horizon, "BARS", "how far to forecast"},
+        {"context", OPTION_U32, &arguments.context, "BARS", "how many of the newest bars to look at"},
+        {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw; 0: the mean alone, where the model draws its quantiles"},
+        {"seed", OPTION_U64, &arguments.seed, "N", "of the random numbers: the same seed gives the same forecast"},
+        {"quantiles", OPTION_TEXT, &arguments.quantiles, "Q,Q,..", "levels, ascending between 0 and 1"},
+        {"fields", OPTION_TEXT, &arguments.fields, "F,F,..", "variates to feed in and forecast, the target first"},
+        {"format", OPTION_TEXT, &arguments.format, "NAME", "table, json or csv"},
+        {"device", OPTION_TEXT, &arguments.device, "NAME", DEVICE_HELP},
+        {"precision", OPTION_TEXT, &arguments.precision, "NAME", PRECISION_HELP},
+        {"threads", OPTION_U32, &arguments.threads, "N", "CPU threads; 0: all"},
+    };
+    const options_t spec = {
+        "barcast forecast --input FILE.csv [options]",
+        "Forecasts the bars that follow those in a file, and prints mean and quantiles. Columns are found by their names.\n"
+        "\n"
+        "  barcast forecast --input XPO_daily.csv --horizon 20\n"
+        "  barcast forecast --input XPO_daily.csv --model Toto-Open-Base-1.0 --fields close,volume --format json",
+        table, sizeof table / sizeof *table};
+    forecast_t forecast = {0};
+    int parsed = options_parse(&spec, argc, argv, NULL), status = 1;
+
+    if (parsed != OPTIONS_OK)
+        return parsed == OPTIONS_HELP ? 0 : 2;
+    if (arguments.input == NULL) {
+        fprintf(stderr, "forecast: --input is missing; see --help\n");
+        return 2;
+    }
+    if (parse(&arguments, &forecast) < 0) {
+        fprintf(stderr, "forecast: %s\n", error_text());
+        return 2;
+    }
+    if (read_bars(&arguments, &forecast) < 0 || run(&arguments, &forecast) < 0) {
+        fprintf(stderr, "forecast: %s\n", error_text());
+    } else {
+        print(&arguments, &forecast);
+        status = 0;
+    }
+    session_close(forecast.session);
+    model_unload(forecast.model);
+    backend_close(forecast.backend);
+    free(forecast.bars);
+    return status;
+}
