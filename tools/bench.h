@@ -9,6 +9,7 @@
 /* One file each; exit status as in command.h. */
 int bench_ring(int argc, char **argv);
 int bench_pipeline(int argc, char **argv);
+int bench_engine(int argc, char **argv);
 
 typedef struct {
     double p50, p99, p999, max;
