@@ -320,6 +320,30 @@ static void keep_in_touch(worker_t *worker)
         announce(worker);
 }
 
+static bool has_input(worker_t *worker)
+{
+    int events = 0;
+    size_t bytes = sizeof events;
+    return zmq_getsockopt(worker->dealer, ZMQ_EVENTS, &events, &bytes) == 0 && (events & ZMQ_POLLIN);
+}
+
+/* Does all that there is to do. The sockets' descriptors tell of news once: after this, none is left that they have told of. */
+static void take_turn(worker_t *worker)
+{
+    do {
+        handle_all(worker);
+        publisher_serve(worker->publisher);
+        keep_in_touch(worker);
+    } while (!worker->device_failed && has_input(worker)); /* sending may have swallowed the descriptor's news */
+}
+
+static int descriptor(void *socket)
+{
+    int fd = -1;
+    size_t bytes = sizeof fd;
+    return zmq_getsockopt(socket, ZMQ_FD, &fd, &bytes) == 0 ? fd : -1;
+}
+
 int worker_run(worker_t *worker)
 {
     shm_counter_set(worker->counters, SHM_COUNTER_READY, 1);
@@ -327,19 +351,17 @@ int worker_run(worker_t *worker)
     worker->heard_ns = clock_monotonic_ns();
     announce(worker);
 
-    long interval_ms = (long)(worker->config->scheduler.heartbeat_ns / CLOCK_NS_PER_MS);
-    zmq_pollitem_t wait[] = {{.socket = worker->dealer, .events = ZMQ_POLLIN},
-                             {.socket = publisher_socket(worker->publisher), .events = ZMQ_POLLIN},
-                             {.fd = worker->stop, .events = ZMQ_POLLIN}};
-    while (!worker->leaving && !worker->device_failed) {
-        if (zmq_poll(wait, sizeof wait / sizeof *wait, interval_ms > 0 ? interval_ms : 1) < 0)
-            continue; /* a signal: nothing was returned in `wait` */
-        if (wait[1].revents)
-            publisher_serve(worker->publisher);
-        handle_all(worker);
-        if (wait[2].revents)
-            worker->leaving = true;
-        keep_in_touch(worker);
+    /* poll on the descriptors takes a third of the system calls of zmq_poll, which is to be seen in the time from bar to forecast. */
+    int interval_ms = (int)(worker->config->scheduler.heartbeat_ns / CLOCK_NS_PER_MS);
+    struct pollfd wait[] = {{.fd = descriptor(worker->dealer), .events = POLLIN},
+                            {.fd = descriptor(publisher_socket(worker->publisher)), .events = POLLIN},
+                            {.fd = worker->stop, .events = POLLIN}};
+    for (;;) {
+        take_turn(worker);
+        if (worker->leaving || worker->device_failed)
+            break;
+        if (poll(wait, sizeof wait / sizeof *wait, interval_ms) > 0 && wait[2].revents)
+            worker->leaving = true; /* after one more turn */
     }
     shm_counter_set(worker->counters, SHM_COUNTER_READY, 0);
     if (worker->device_failed)
