@@ -14,33 +14,17 @@ typedef struct {
 } command_t;
 
 static const command_t commands[] = {
-#ifdef BARCAST_HAVE_CMD_RUN
     {"run", cmd_run, "start an instance: ingest, scheduler and workers, supervised"},
-#endif
-#ifdef BARCAST_HAVE_CMD_SUB
     {"sub", cmd_sub, "print forecasts as subscribers get them"},
-#endif
-#ifdef BARCAST_HAVE_CMD_TOP
     {"top", cmd_top, "live view of a running instance: rates, latencies, workers, rejects"},
-#endif
-#ifdef BARCAST_HAVE_CMD_FORECAST
     {"forecast", cmd_forecast, "one forecast from a file of bars, as a table and a fan chart"},
-#endif
-#ifdef BARCAST_HAVE_CMD_VERIFY
     {"verify", cmd_verify, "compare a model with golden cases, tensor by tensor"},
-#endif
-#ifdef BARCAST_HAVE_CMD_BENCH
-    {"bench", cmd_bench, "measure the ring or the whole pipeline on this machine"},
-#endif
+    {"bench", cmd_bench, "measure the ring, the engine or the whole pipeline on this machine"},
 #ifdef BARCAST_HAVE_CMD_SHM
     {"shm", cmd_shm, "look into an instance's shared memory, or remove it"},
 #endif
-#ifdef BARCAST_HAVE_CMD_CONFIG
     {"config", cmd_config, "check a configuration, or print every key with its documentation"},
-#endif
-#ifdef BARCAST_HAVE_CMD_MODELS
     {"models", cmd_models, "list model families, inspect a checkpoint, make a random one"},
-#endif
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
