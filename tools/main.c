@@ -19,6 +19,7 @@ static const command_t commands[] = {
     {"top", cmd_top, "live view of a running instance: rates, latencies, workers, rejects"},
     {"forecast", cmd_forecast, "one forecast from a file of bars, as a table and a fan chart"},
     {"verify", cmd_verify, "compare a model with golden cases, tensor by tensor"},
+    {"stress", cmd_stress, "rounds of fresh inputs through all sessions: a verdict on machine and models"},
     {"bench", cmd_bench, "measure the ring, the engine or the whole pipeline on this machine"},
 #ifdef BARCAST_HAVE_CMD_SHM
     {"shm", cmd_shm, "look into an instance's shared memory, or remove it"},
