@@ -1,20 +1,17 @@
 /* The writer may be killed between any two instructions. Proved in two ways: by stepping it through each operation one instruction at
  * a time and taking what lies in memory after each as the remains of a killed writer; and by killing one at random moments, hundreds
  * of times over. */
-#include "shm/layout.h"
-#include "shm_test.h"
+#include "shm_trace.h"
 
-#include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CAPACITY = 64, PREPARED = CAPACITY + 10 };
+enum { CAPACITY = TRACE_CAPACITY, PREPARED = TRACE_PREPARED };
 
 /* ---- every instruction ------------------------------------------------------------------------------------------------------- */
 
@@ -38,7 +35,7 @@ static view_t look(const shm_segment_t *segment)
         assert_true(test_is_whole(&view.bars[i % CAPACITY], i));
     }
     shm_bar_t edge; /* the slot that an append under way overwrites */
-    if (view.oldest > 0 && shm_ring_read(segment, 0, view.oldest - 1, &edge) == SHM_OK)
+    if (shm_ring_read(segment, 0, view.oldest - 1, &edge) == SHM_OK)
         assert_true(test_is_whole(&edge, view.oldest - 1));
     return view;
 }
@@ -48,84 +45,39 @@ static bool same(const view_t *a, const view_t *b)
     return memcmp(a, b, sizeof *a) == 0;
 }
 
-static void put(shm_segment_t *segment, bool is_new, uint64_t index, uint32_t version, uint32_t flags)
-{
-    shm_bar_t bar = test_bar(index, version);
-    bar.flags = flags;
-    int rc = is_new ? shm_ring_append(segment, 0, &bar) : shm_ring_amend(segment, 0, &bar);
-    if (rc != SHM_OK)
-        abort();
-}
-
 static void append(shm_segment_t *segment)
 {
-    put(segment, true, PREPARED, 1, 0);
+    trace_put(segment, true, PREPARED, 1, 0);
 }
 
 static void append_in_progress(shm_segment_t *segment)
 {
-    put(segment, true, PREPARED, 1, SHM_BAR_IN_PROGRESS);
+    trace_put(segment, true, PREPARED, 1, SHM_BAR_IN_PROGRESS);
 }
 
 static void amend_the_newest(shm_segment_t *segment)
 {
-    put(segment, false, PREPARED - 1, 1, SHM_BAR_IN_PROGRESS);
+    trace_put(segment, false, PREPARED - 1, 1, SHM_BAR_IN_PROGRESS);
 }
 
 static void close_the_newest(shm_segment_t *segment)
 {
-    put(segment, false, PREPARED - 1, 1, 0);
+    trace_put(segment, false, PREPARED - 1, 1, 0);
 }
 
 static void correct_an_old_one(shm_segment_t *segment)
 {
-    put(segment, false, PREPARED - CAPACITY + 1, 1, SHM_BAR_GAP);
+    trace_put(segment, false, PREPARED - CAPACITY + 1, 1, SHM_BAR_GAP);
 }
 
 static void add_a_symbol(shm_segment_t *segment)
 {
-    uint32_t id;
-    if (shm_symbol_add(segment, "NEW", TEST_STEP_NS, &id) != SHM_OK)
-        abort();
+    assert_int_equal(test_symbol(segment, "NEW"), 1);
 }
 
-typedef void operation_t(shm_segment_t *segment);
-
-/* The writer's process: a wrapped ring whose newest bar is in progress, then `operation` between two stops. */
-static void run_traced(const char *name, operation_t *operation)
-{
-    shm_segment_t *segment = test_create(name);
-    test_symbol(segment, "A");
-    for (uint64_t i = 0; i < PREPARED; i++)
-        put(segment, true, i, 0, i == PREPARED - 1 ? SHM_BAR_IN_PROGRESS : 0);
-    put(segment, false, PREPARED - 2, 0, 0); /* so that the journal holds another bar */
-    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-        _exit(77);
-    raise(SIGSTOP);
-    operation(segment);
-    raise(SIGSTOP);
-    _exit(0);
-}
-
-/* Makes the object `name` hold `bytes` of `image`, as a writer that is dead by now has left them. */
-static void plant(const char *name, const void *image, size_t bytes)
-{
-    char path[SHM_NAME_BYTES + 16];
-    snprintf(path, sizeof path, "/" SHM_OBJECT_PREFIX "%s", name);
-    shm_unlink(path);
-    int fd = shm_open(path, O_RDWR | O_CREAT, 0600);
-    assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
-    shm_header_t *header = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    assert_ptr_not_equal(header, MAP_FAILED);
-    memcpy(header, image, bytes);
-    header->writer_start--; /* no such process runs */
-    munmap(header, bytes);
-    close(fd);
-}
-
-/* What is in memory now must read as `before` or as `after`, in full, for a reader that finds the writer dead and, unchanged, for all
- * once the next writer has re-joined; and that one must be able to go on. */
-static void judge_image(const char *name, const view_t *before, const view_t *after)
+/* What a killed writer has left must read as `before` or as `after`, in full, for a reader that finds the writer dead, and the same for
+ * all once the next writer has re-joined; and that one must be able to go on. */
+static void judge_remains(const char *name, const view_t *before, const view_t *after)
 {
     shm_segment_t *reader = test_join(name);
     view_t seen = look(reader);
@@ -134,70 +86,39 @@ static void judge_image(const char *name, const view_t *before, const view_t *af
     view_t again = look(reader);
     assert_true(same(&seen, &again));
 
-    put(writer, false, PREPARED - 3, 7, 0);
-    put(writer, true, seen.head, 7, 0);
+    trace_put(writer, false, PREPARED - 3, 7, 0);
+    trace_put(writer, true, seen.head, 7, 0);
     test_symbol(writer, "NEXT");
     again = look(reader);
     assert_int_equal(again.head, seen.head + 1);
+    assert_int_equal(again.symbols, seen.symbols + 1);
     shm_segment_leave(writer);
     shm_segment_leave(reader);
 }
 
-static int wait_stop(pid_t child)
+static view_t look_at_image(const char *name, const trace_t *trace, size_t image)
 {
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-        return 0; /* not allowed to trace here */
-    assert_true(WIFSTOPPED(status));
-    return WSTOPSIG(status);
+    trace_plant(name, trace->images[image], trace->bytes);
+    shm_segment_t *reader = test_join(name);
+    view_t view = look(reader);
+    shm_segment_leave(reader);
+    return view;
 }
 
-static void step_through(const char *what, operation_t *operation)
+static void step_through(const char *what, trace_operation_t *operation)
 {
-    char image_what[32];
-    snprintf(image_what, sizeof image_what, "%s-image", what);
-    const char *name = test_name(what), *image_name = test_name(image_what);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0)
-        run_traced(name, operation);
-    if (wait_stop(child) == 0)
-        skip();
-
-    shm_segment_t *reader = test_join(name);
-    size_t bytes;
-    const void *live = shm_segment_base(reader, &bytes);
-    view_t before = look(reader);
-    void *image = malloc(bytes);
-    memcpy(image, live, bytes);
-
-    /* First only collect: what the operation comes to is known at the end. */
-    enum { IMAGES_MOST = 256 };
-    void *images[IMAGES_MOST];
-    size_t count = 0;
-    for (int stop = SIGTRAP; stop == SIGTRAP;) {
-        assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
-        stop = wait_stop(child);
-        if (memcmp(image, live, bytes) == 0)
-            continue; /* the instruction has stored nothing here: the same remains as before */
-        memcpy(image, live, bytes);
-        assert_true(count < IMAGES_MOST);
-        images[count] = malloc(bytes);
-        memcpy(images[count++], image, bytes);
-    }
-    view_t after = look(reader);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    char remains[32];
+    snprintf(remains, sizeof remains, "%s-remains", what);
+    const char *name = test_name(remains);
+    trace_t trace = trace_collect(test_name(what), operation);
+    assert_true(trace.count > 3);
+    view_t before = look_at_image(name, &trace, 0), after = look_at_image(name, &trace, trace.count - 1);
     assert_false(same(&before, &after));
-    assert_true(count > 3);
-    for (size_t i = 0; i < count; i++) {
-        plant(image_name, images[i], bytes);
-        judge_image(image_name, &before, &after);
-        free(images[i]);
+    for (size_t i = 0; i < trace.count; i++) {
+        trace_plant(name, trace.images[i], trace.bytes);
+        judge_remains(name, &before, &after);
     }
-    free(image);
-    shm_segment_leave(reader);
+    trace_free(&trace);
 }
 
 static void an_append_may_end_after_any_instruction(void **state)
@@ -235,7 +156,7 @@ static void write_version(shm_segment_t *segment, bool is_new, uint64_t index, u
 {
     /* Read by the parent only after this process has been waited for: nothing to pair with. */
     atomic_store_explicit(&promise->begun[index % CAPACITY], version, memory_order_relaxed);
-    put(segment, is_new, index, version, flags);
+    trace_put(segment, is_new, index, version, flags);
     atomic_store_explicit(&promise->done[index % CAPACITY], version, memory_order_relaxed);
     if (is_new)
         atomic_store_explicit(&promise->appended, index + 1, memory_order_relaxed);

@@ -247,7 +247,7 @@ static void after_a_rejoin_every_reader_looks_at_the_rings_once(void **state)
     shm_segment_leave(writer);
 }
 
-/* A thread lags nearly a whole log behind, so that the writer laps it while it copies, hundreds of times: entries come in order, whole, and
+/* A thread lags up to nearly a whole log behind, so that the writer laps it while it copies, hundreds of times: entries come in order, whole, and
  * gaps only with OVERRUN. */
 typedef struct {
     _Atomic int ready;
@@ -260,10 +260,12 @@ static void *follow(void *argument)
     static shm_update_t updates[ENTRIES];
     uint64_t cursor = shm_log_newest(segment), next = shm_ring_head(segment, id), last = 500000;
     bool lapped = false;
+    uint64_t lag = 0;
     atomic_store_explicit(&follower->ready, 1, memory_order_release); /* pairs with the load in the test */
     while (next < last && !follower->wrong) {
         size_t count;
-        while (shm_log_newest(segment) - cursor < ENTRIES - 100 && shm_ring_head(segment, id) < last)
+        lag = lag == ENTRIES / 2 ? ENTRIES - 1 : ENTRIES / 2; /* in turn, so that it also gets something */
+        while (shm_log_newest(segment) - cursor < lag && shm_ring_head(segment, id) < last)
             continue;
         int rc = shm_log_read(segment, &cursor, updates, ENTRIES, &count);
         if (rc == SHM_OVERRUN) {
