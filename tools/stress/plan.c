@@ -4,6 +4,13 @@
 
 enum { DEFAULT_QUANTILES = 9 };
 
+/* The last part of a path. */
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL && slash[1] != '\0' ? slash + 1 : path;
+}
+
 static uint32_t words_of(const char *list)
 {
     uint32_t count = 1;
@@ -50,7 +57,7 @@ void stress_plan_model(const char *path, backend_dtype_t precision, stress_plan_
     stress_model_t *model = &out->models[0];
 
     *out = (stress_plan_t){.model_count = 1};
-    *model = (stress_model_t){.name = path, .path = path, .precision = precision};
+    *model = (stress_model_t){.name = name_of(path), .path = path, .precision = precision};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         model_shape_t *shape = &model->shapes[model->shape_count++];
 
