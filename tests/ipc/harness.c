@@ -163,6 +163,18 @@ bool harness_all_ready(harness_t *harness)
     return ready;
 }
 
+bool harness_all_gone(harness_t *harness)
+{
+    snapshot_t *now = malloc(sizeof *now);
+    assert_non_null(now);
+    harness_snapshot(harness, now);
+    bool alive = (now->segment && now->info.writer_alive) || now->scheduler.alive;
+    for (uint32_t i = 0; i < now->worker_count; i++)
+        alive = alive || now->worker[i].alive;
+    free(now);
+    return !alive;
+}
+
 /* ---- forecasts ------------------------------------------------------------------------------------------------------------------- */
 
 static void keep(harness_t *harness, const wire_forecast_t *forecast)

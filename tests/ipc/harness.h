@@ -49,6 +49,7 @@ void harness_wait_until(harness_t *harness, bool (*done)(harness_t *harness), co
 
 void harness_snapshot(const harness_t *harness, snapshot_t *out);
 bool harness_all_ready(harness_t *harness); /* for harness_wait_until */
+bool harness_all_gone(harness_t *harness);  /* likewise: no process of the instance lives, whoever started it */
 
 /* The bars of these tests: a function of symbol and index. */
 shm_bar_t harness_bar(uint32_t symbol, uint64_t index);

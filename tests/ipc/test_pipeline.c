@@ -152,6 +152,7 @@ static void supervisor_that_is_killed_takes_its_processes_along(void **state)
     harness_wait_until(&harness, harness_all_ready, "all processes are ready");
     kill(harness.run, SIGKILL);
     assert_int_equal(harness_wait_end(&harness), 128 + SIGKILL);
+    harness_wait_until(&harness, harness_all_gone, "its processes are gone");
     /* What a killed supervisor leaves in shared memory, its next run takes over and removes. */
     harness_start(&harness);
     harness_wait_until(&harness, harness_all_ready, "all processes are ready again");
