@@ -1,5 +1,4 @@
 /* barcast stress: does this machine, with these models, always give what it should? */
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,7 +48,7 @@ static int stress(const arguments_t *arguments, const config_t *config, stress_o
     bool passed;
 
     if (device_open(*device != '\0' ? device : "auto", arguments->precision, options->threads, &options->backend, &precision) < 0) {
-        fprintf(stderr, "stress: %s\n", error_text());
+        printf("FAIL: %s\n", error_text());
         return 1;
     }
     if (config != NULL)
@@ -103,7 +102,7 @@ int cmd_stress(int argc, char **argv)
         return 2;
     }
     if (first < argc && config_load(argv[first], &config) < 0) {
-        fprintf(stderr, "stress: %s\n", error_text());
+        printf("FAIL: %s\n", error_text());
         return 1;
     }
     if (options.threads == 0)
