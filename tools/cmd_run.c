@@ -214,7 +214,7 @@ static void end_workers(run_t *run, int signal)
         supervisor_end(run->supervisor, run->worker[i], signal);
 }
 
-static bool wait_for_end(run_t *run, bool (*up)(const run_t *run), int most_ms)
+static bool wait_for_end(run_t *run, bool (*up)(const run_t *run), int64_t most_ms)
 {
     int64_t until = clock_monotonic_ns() + most_ms * CLOCK_NS_PER_MS;
     int requests = supervisor_stop_requests(run->supervisor);
@@ -242,7 +242,7 @@ static void end_all(run_t *run)
         log_warning("ingest does not leave");
     end_workers(run, 0);
     supervisor_end(run->supervisor, run->scheduler, SIGTERM);
-    if (!wait_for_end(run, scheduler_up, LEAVE_MS))
+    if (!wait_for_end(run, scheduler_up, LEAVE_MS + run->config->scheduler.deadline_ns / CLOCK_NS_PER_MS))
         log_warning("the scheduler does not leave");
     wait_for_end(run, workers_up, GRACE_MS);
     end_workers(run, SIGTERM);

@@ -21,9 +21,7 @@ static const command_t commands[] = {
     {"verify", cmd_verify, "compare a model with golden cases, tensor by tensor"},
     {"stress", cmd_stress, "rounds of fresh inputs through all sessions: a verdict on machine and models"},
     {"bench", cmd_bench, "measure the ring, the engine or the whole pipeline on this machine"},
-#ifdef BARCAST_HAVE_CMD_SHM
     {"shm", cmd_shm, "look into an instance's shared memory, or remove it"},
-#endif
     {"config", cmd_config, "check a configuration, or print every key with its documentation"},
     {"models", cmd_models, "list model families, inspect a checkpoint, make a random one"},
 };
