@@ -71,7 +71,7 @@ static void on_tap(void *context, const char *name, int step, const float *value
 void verify_forecast(verify_case_t *run, const char *name, const float *values, const double *scale, int64_t rows, int64_t horizon)
 {
     verify_tensor_t *tensor = find(run, name);
-    double worst = 0;
+    double worst = 0, sum = 0;
 
     if (tensor == NULL || tensor->tensor->elements != run->shape.batch * rows * horizon) {
         verify_line(run, false, name, "expected.safetensors does not have it with %lld elements",
@@ -81,9 +81,11 @@ void verify_forecast(verify_case_t *run, const char *name, const float *values, 
     for (int64_t i = 0; i < tensor->tensor->elements; i++) {
         double deviation = fabs((double)values[i] - (double)tensor->values[i]) / scale[i / horizon];
         worst = deviation <= worst ? worst : deviation;
+        sum += deviation;
     }
     tensor->reported = true;
-    verify_line(run, worst <= run->options->tolerance, name, "%.1e of the series' scale", worst);
+    verify_line(run, worst <= run->options->tolerance, name, "%.1e of the series' scale, %.1e on average", worst,
+                sum / (double)tensor->tensor->elements);
 }
 
 static const char *exception(const verify_family_t *family, const char *name)
