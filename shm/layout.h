@@ -176,7 +176,9 @@ struct shm_segment {
     uint32_t ring_shift; /* log2 of the capacity */
     size_t bytes;
     bool writer;
-    int fd; /* the writer's, to allocate a ring's memory with; -1 for a reader */
+    int fd;              /* the writer's, to allocate a ring's memory with; -1 for a reader */
+    int64_t stored_ns;   /* the writer's: the time that its next entries carry */
+    uint32_t stored_for; /* how many more may */
     struct shm_counters counters;
 };
 

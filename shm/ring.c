@@ -58,16 +58,23 @@ static uint64_t own_head(const shm_segment_t *segment, uint32_t id)
     return atomic_load_explicit(&shm_ring_of(segment, id)->head, memory_order_relaxed);
 }
 
-static void words_store(shm_slot_t *slot, const uint64_t *words)
+/* The payload goes from and to plain memory one word at a time as well: the processor hands a word that was just stored on to a load of that
+ * word at once, but not to a wider load. */
+static void words_store(shm_slot_t *slot, const void *payload)
 {
-    for (size_t i = 0; i < SHM_STATE_WORD; i++)
-        atomic_store_explicit(&slot->word[i], words[i], memory_order_relaxed); /* W3, J3: between the fence and the stamp */
+    for (size_t i = 0; i < SHM_STATE_WORD; i++) {
+        uint64_t word;
+        memcpy(&word, (const uint8_t *)payload + 8 * i, sizeof word);
+        atomic_store_explicit(&slot->word[i], word, memory_order_relaxed); /* W3, J3: between the fence and the stamp */
+    }
 }
 
-static void words_load(const shm_slot_t *slot, uint64_t *words)
+static void words_load(const shm_slot_t *slot, void *payload)
 {
-    for (size_t i = 0; i < SHM_STATE_WORD; i++)
-        words[i] = atomic_load_explicit(&slot->word[i], memory_order_relaxed); /* R2, K2: between the stamp and the fence */
+    for (size_t i = 0; i < SHM_STATE_WORD; i++) {
+        uint64_t word = atomic_load_explicit(&slot->word[i], memory_order_relaxed); /* R2, K2: between the stamp and the fence */
+        memcpy((uint8_t *)payload + 8 * i, &word, sizeof word);
+    }
 }
 
 /* ---- writer ------------------------------------------------------------------------------------------------------------------ */
@@ -82,10 +89,10 @@ static int check_writer(const shm_segment_t *segment, uint32_t id)
 }
 
 /* W2 to W4; `slot` is marked busy. */
-static void slot_finish(shm_slot_t *slot, const uint64_t *words, uint64_t state)
+static void slot_finish(shm_slot_t *slot, const void *payload, uint64_t state)
 {
     atomic_thread_fence(memory_order_release); /* W2: pairs with R3 in slot_read */
-    words_store(slot, words);
+    words_store(slot, payload);
     atomic_store_explicit(&slot->word[SHM_STATE_WORD], state, memory_order_release); /* W4: pairs with R1 in slot_read */
 }
 
@@ -105,12 +112,10 @@ int shm_ring_append(shm_segment_t *segment, uint32_t id, const shm_bar_t *bar)
         closes = atomic_load_explicit(&newest->word[SHM_STATE_WORD], memory_order_relaxed) & SHM_BAR_IN_PROGRESS; /* our own */
     }
 
-    uint64_t words[SHM_SLOT_WORDS];
-    memcpy(words, bar, sizeof words);
     uint64_t state = lap_of(segment, head) | (bar->flags & known_flags);
     shm_slot_t *slot = slot_of(segment, id, head);
     atomic_store_explicit(&slot->word[SHM_STATE_WORD], state | SHM_STATE_BUSY, memory_order_relaxed); /* W1: pairs with R4 */
-    slot_finish(slot, words, state);
+    slot_finish(slot, bar, state);
     atomic_store_explicit(&shm_ring_of(segment, id)->head, head + 1, memory_order_release); /* W5: pairs with R5 in shm_ring_head */
 
     if (closes)
@@ -143,7 +148,7 @@ static int find_bar(const shm_segment_t *segment, uint32_t id, int64_t open_time
 /* Keeps the bar in `slot` while it is amended. */
 static void journal_write(shm_header_t *header, uint32_t id, uint64_t index, const shm_slot_t *slot, uint64_t state)
 {
-    uint64_t words[SHM_SLOT_WORDS];
+    uint64_t words[SHM_STATE_WORD];
     words_load(slot, words);
     uint64_t sequence = atomic_load_explicit(&header->journal_sequence, memory_order_relaxed) | 1; /* own; odd if we died here */
     atomic_store_explicit(&header->journal_sequence, sequence, memory_order_relaxed); /* J1: pairs with K4 in journal_read */
@@ -173,12 +178,10 @@ int shm_ring_amend(shm_segment_t *segment, uint32_t id, const shm_bar_t *bar)
         return error_set(SHM_ERR_INVALID, "%s: the bar that opened at %" PRId64 " is closed and stays so",
                          shm_symbol_name(segment, id), bar->open_time_ns);
 
-    uint64_t words[SHM_SLOT_WORDS];
-    memcpy(words, bar, sizeof words);
     uint64_t flags = (bar->flags & known_flags) | (state & SHM_BAR_AMENDED) | (was_closed ? SHM_BAR_AMENDED : 0);
     journal_write(segment->header, id, index, slot, state);
     atomic_store_explicit(&slot->word[SHM_STATE_WORD], state | SHM_STATE_BUSY, memory_order_release); /* W1: pairs with R1, R4 */
-    slot_finish(slot, words, ((state & ~SHM_STATE_FLAGS) + SHM_STATE_AMENDMENT) | flags);
+    slot_finish(slot, bar, ((state & ~SHM_STATE_FLAGS) + SHM_STATE_AMENDMENT) | flags);
 
     shm_log_append(segment, id, closed && !was_closed ? SHM_UPDATE_CLOSED : SHM_UPDATE_AMENDED, index);
     return SHM_OK;
@@ -198,7 +201,7 @@ void shm_ring_repair(shm_segment_t *segment)
     bool in_ring = own_head(segment, (uint32_t)id) - index - 1 <= segment->ring_mask;
     if (!in_ring || !(state & SHM_STATE_BUSY) || (state & SHM_STATE_LAP) != lap_of(segment, index))
         return; /* no amendment was under way */
-    uint64_t words[SHM_SLOT_WORDS];
+    uint64_t words[SHM_STATE_WORD];
     words_load(&header->journal_slot, words);
     slot_finish(slot, words,
                 atomic_load_explicit(&header->journal_slot.word[SHM_STATE_WORD], memory_order_relaxed) + SHM_STATE_AMENDMENT);
@@ -206,14 +209,15 @@ void shm_ring_repair(shm_segment_t *segment)
 
 /* ---- readers ----------------------------------------------------------------------------------------------------------------- */
 
-static bool journal_read(const shm_segment_t *segment, uint32_t id, uint64_t index, uint64_t *words)
+/* True and the bar's payload and *state when the journal is about bar `index`. */
+static bool journal_read(const shm_segment_t *segment, uint32_t id, uint64_t index, void *payload, uint64_t *state)
 {
     const shm_header_t *header = segment->header;
     uint64_t sequence = atomic_load_explicit(&header->journal_sequence, memory_order_acquire); /* K1: pairs with J4 */
     bool ours = atomic_load_explicit(&header->journal_symbol, memory_order_relaxed) == id &&   /* K2: as the payload */
                 atomic_load_explicit(&header->journal_index, memory_order_relaxed) == index;   /* K2 */
-    words_load(&header->journal_slot, words);
-    words[SHM_STATE_WORD] = atomic_load_explicit(&header->journal_slot.word[SHM_STATE_WORD], memory_order_relaxed); /* K2 */
+    words_load(&header->journal_slot, payload);
+    *state = atomic_load_explicit(&header->journal_slot.word[SHM_STATE_WORD], memory_order_relaxed); /* K2 */
     atomic_thread_fence(memory_order_acquire); /* K3: pairs with J2 in journal_write */
     return ours && !(sequence & 1) &&
            atomic_load_explicit(&header->journal_sequence, memory_order_relaxed) == sequence; /* K4: pairs with J1 */
@@ -223,26 +227,25 @@ static bool journal_read(const shm_segment_t *segment, uint32_t id, uint64_t ind
 static int slot_read(const shm_segment_t *segment, uint32_t id, uint64_t index, uint64_t head, shm_bar_t *out)
 {
     const shm_slot_t *slot = slot_of(segment, id, index);
-    uint64_t words[SHM_SLOT_WORDS];
+    uint64_t state;
     for (;;) {
-        uint64_t before = atomic_load_explicit(&slot->word[SHM_STATE_WORD], memory_order_acquire); /* R1: with W4, amend's W1 */
-        if ((before & SHM_STATE_LAP) != lap_of(segment, index))
+        state = atomic_load_explicit(&slot->word[SHM_STATE_WORD], memory_order_acquire); /* R1: pairs with W4, W1 of amend */
+        if ((state & SHM_STATE_LAP) != lap_of(segment, index))
             return SHM_OVERRUN;
-        if (before & SHM_STATE_BUSY) {
-            if (journal_read(segment, id, index, words))
+        if (state & SHM_STATE_BUSY) {
+            if (journal_read(segment, id, index, out, &state))
                 break;
             continue;
         }
-        words_load(slot, words);
-        words[SHM_STATE_WORD] = before;
-        atomic_thread_fence(memory_order_acquire); /* R3: pairs with W2 in slot_finish */
-        if (atomic_load_explicit(&slot->word[SHM_STATE_WORD], memory_order_relaxed) == before) /* R4: pairs with W1 */
+        words_load(slot, out);
+        atomic_thread_fence(memory_order_acquire);                                            /* R3: pairs with W2 in slot_finish */
+        if (atomic_load_explicit(&slot->word[SHM_STATE_WORD], memory_order_relaxed) == state) /* R4: pairs with W1 */
             break;
     }
-    words[SHM_STATE_WORD] &= SHM_STATE_FLAGS;
+    out->flags = (uint32_t)(state & SHM_STATE_FLAGS);
     if (index + 1 < head)
-        words[SHM_STATE_WORD] &= ~(uint64_t)SHM_BAR_IN_PROGRESS;
-    memcpy(out, words, sizeof *out);
+        out->flags &= ~(uint32_t)SHM_BAR_IN_PROGRESS;
+    out->stamp = 0;
     return SHM_OK;
 }
 

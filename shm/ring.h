@@ -38,16 +38,15 @@ uint64_t shm_ring_head(const shm_segment_t *segment, uint32_t id);   /* bars app
 uint64_t shm_ring_closed(const shm_segment_t *segment, uint32_t id); /* of these closed: head, or head - 1 */
 uint64_t shm_ring_oldest(const shm_segment_t *segment, uint32_t id); /* lowest index that an append under way does not overwrite */
 
-/* Copies bar `index`. SHM_OK, SHM_EMPTY (not appended yet) or SHM_OVERRUN (lapped). Never a torn bar. */
+/* Copies bar `index`. SHM_OK, SHM_EMPTY (not appended yet) or SHM_OVERRUN (lapped; the content of `out` is undefined). Never a torn bar. */
 int shm_ring_read(const shm_segment_t *segment, uint32_t id, uint64_t index, shm_bar_t *out);
 
-/* The same for up to `most` bars from `index` on, as many as there are: *count of them on SHM_OK (1 at least). On SHM_OVERRUN the content
- * of `out` is undefined. Cheaper a bar than shm_ring_read: one look at the head for all. */
+/* The same for up to `most` bars from `index` on, as many as there are: *count of them on SHM_OK (1 at least). Cheaper a bar than
+ * shm_ring_read: one look at the head for all. */
 int shm_ring_read_many(const shm_segment_t *segment, uint32_t id, uint64_t index, uint32_t most, shm_bar_t *out, uint32_t *count);
 
 /* Copies bars [end - count, end) in time order. SHM_OK only when all of them were whole and none was lapped during the copy; SHM_EMPTY
- * when end > head or count > end. The window is the bars as of the call: an amendment during it shows the old or the new bar. On
- * SHM_OVERRUN the content of `out` is undefined. */
+ * when end > head or count > end. The window is the bars as of the call: an amendment during it shows the old or the new bar. */
 int shm_ring_window(const shm_segment_t *segment, uint32_t id, uint64_t end, uint32_t count, shm_bar_t *out);
 
 #endif

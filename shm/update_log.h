@@ -17,8 +17,12 @@ typedef struct {
     uint32_t symbol_id;
     uint32_t flags;    /* SHM_UPDATE_* */
     uint64_t index;    /* the bar */
-    int64_t stored_ns; /* clock_monotonic_ns when the bar was stored: where every bar-to-forecast latency starts */
+    int64_t stored_ns; /* clock_monotonic_ns when the bar was stored: where every bar-to-forecast latency starts (see below) */
 } shm_update_t;
+
+/* The first entry after shm_log_wake carries the exact time; up to that many in a row of one burst share it, so the others seem
+ * stored somewhat earlier than they were, never later. */
+#define SHM_UPDATE_SHARED 16
 
 /* The cursor that sees only what comes after this call. */
 uint64_t shm_log_newest(const shm_segment_t *segment);
@@ -29,7 +33,7 @@ int shm_log_read(const shm_segment_t *segment, uint64_t *cursor, shm_update_t *o
 /* Waits until there is an entry at `cursor`, at most timeout_ns (< 0: for ever). SHM_OK, SHM_EMPTY on timeout or a signal. */
 int shm_log_wait(const shm_segment_t *segment, uint64_t cursor, int64_t timeout_ns);
 
-/* Writer: wakes the waiting readers; one system call, so once after each burst of bars. */
+/* Writer: wakes the waiting readers and ends the burst; one system call, so once after each burst of bars, before the writer rests. */
 void shm_log_wake(shm_segment_t *segment);
 
 #endif

@@ -87,14 +87,23 @@ static void every_append_and_amendment_makes_an_entry(void **state)
 static void an_entry_says_when_its_bar_was_stored(void **state)
 {
     (void)state;
-    uint64_t cursor = shm_log_newest(segment);
-    int64_t before = clock_monotonic_ns();
-    append(0);
-    int64_t after = clock_monotonic_ns();
-    shm_update_t update;
-    size_t count;
-    assert_int_equal(shm_log_read(segment, &cursor, &update, 1, &count), SHM_OK);
-    assert_true(before <= update.stored_ns && update.stored_ns <= after);
+    for (int burst = 0; burst < 3; burst++) {
+        shm_update_t updates[2 * SHM_UPDATE_SHARED];
+        size_t count;
+        uint64_t cursor = shm_log_newest(segment);
+        int64_t before = clock_monotonic_ns();
+        for (int i = 0; i < 2 * SHM_UPDATE_SHARED; i++)
+            append(0);
+        int64_t after = clock_monotonic_ns();
+        shm_log_wake(segment);
+        assert_int_equal(shm_log_read(segment, &cursor, updates, 2 * SHM_UPDATE_SHARED, &count), SHM_OK);
+        assert_int_equal(count, 2 * SHM_UPDATE_SHARED);
+        for (size_t i = 0; i < count; i++)
+            assert_true(before <= updates[i].stored_ns && updates[i].stored_ns <= after); /* not one of the burst before */
+        for (size_t i = 1; i < count; i++)                                                /* shared by sixteens */
+            assert_true(i == SHM_UPDATE_SHARED ? updates[i].stored_ns > updates[i - 1].stored_ns
+                                               : updates[i].stored_ns == updates[i - 1].stored_ns);
+    }
 }
 
 static void a_reader_takes_at_most_what_it_asks_for(void **state)
