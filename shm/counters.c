@@ -61,6 +61,11 @@ static bool page_owned(const shm_page_t *page)
     return shm_process_alive(pid, atomic_load_explicit(&page->owner_start, memory_order_relaxed)); /* ordered by R1 */
 }
 
+static bool is_page(const shm_page_t *page)
+{
+    return atomic_load_explicit(&page->magic, memory_order_acquire) == SHM_PAGE_MAGIC; /* R2: pairs with W2 in shm_page_start */
+}
+
 void shm_page_own(shm_page_t *page)
 {
     uint32_t pid = (uint32_t)getpid();
@@ -110,10 +115,9 @@ int shm_counters_create(const char *name, const char *role, shm_counters_t **out
         rc = error_set(SHM_ERR_SYSTEM, "%s: cannot size: %s", path, strerror(errno));
     else if ((page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
         rc = error_set(SHM_ERR_SYSTEM, "%s: cannot map: %s", path, strerror(errno));
-    else if (atomic_load_explicit(&page->magic, memory_order_relaxed) == SHM_PAGE_MAGIC &&
-             page_owned(page)) { /* claimed: stands still */
+    else if (is_page(page) && page_owned(page)) {
         rc = error_set(SHM_ERR_BUSY, "%s: belongs to the living process %u", path,
-                       atomic_load_explicit(&page->owner_pid, memory_order_relaxed));
+                       atomic_load_explicit(&page->owner_pid, memory_order_relaxed)); /* stands alone */
         munmap(page, sizeof *page);
     } else
         shm_page_start(page);

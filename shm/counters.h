@@ -2,8 +2,8 @@
  *
  * Each process owns one page of 64-bit counters and is its only writer (one thread a counter). Ingest's page is in the segment;
  * the others may not write there, so scheduler and workers own small objects "/barcast.<name>.<role>" of the same layout (role:
- * "scheduler", "worker.0", ...). The ids below and the label table in counters.c are tied by a static assert; new ones go at the end of
- * their block. `barcast top`, `barcast shm` and the metrics exporter read them. */
+ * "scheduler", "worker.0", ...). The ids below and the label table in counters.c are tied by a static assert; new ones go at the
+ * end of their block. `barcast top`, `barcast shm` and the metrics exporter read them. */
 #ifndef BARCAST_SHM_COUNTERS_H
 #define BARCAST_SHM_COUNTERS_H
 
@@ -56,7 +56,8 @@ typedef enum {
     SHM_COUNTER_COUNT
 } shm_counter_t;
 
-/* Latency histogram, bar stored to forecast published, in the page of a worker: bucket i counts values in [2^(i/4), 2^((i+1)/4)) us. */
+/* Latency histogram, bar stored to forecast published, in the page of a worker: bucket i counts values in [2^(i/4), 2^((i+1)/4))
+ * us. */
 #define SHM_LATENCY_BUCKETS 112
 
 typedef struct shm_counters shm_counters_t; /* process-local handle of one page */

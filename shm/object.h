@@ -11,8 +11,8 @@ enum { SHM_PATH_BYTES = 160 };
 /* "/barcast.<name>" or, with a role, "/barcast.<name>.<role>". SHM_ERR_INVALID for a name that segment.h does not allow. */
 int shm_object_path(const char *name, const char *role, char out[static SHM_PATH_BYTES]);
 
-/* Opens `path` for its writer, made (mode 0600, size 0) when it does not exist, and holds flock on it, so that of two creators one gets
- * SHM_ERR_BUSY. *bytes is its size. Closing *fd releases the lock. */
+/* Opens `path` for its writer, made (mode 0600, size 0) when it does not exist, and holds flock on it, so that of two creators one
+ * gets SHM_ERR_BUSY. *bytes is its size. Closing *fd releases the lock. */
 int shm_object_claim(const char *path, int *fd, size_t *bytes);
 
 /* Maps `path` read-only. SHM_ERR_NOT_READY when there is none or it is still empty. */

@@ -9,22 +9,23 @@
  *     W3  payload = words                   (relaxed)   R3  fence                  (acquire)
  *     W4  state = whole                     (release)   R4  state == before?       (relaxed)
  *
- * R1 reads a W4: that write's payload, or a newer one, is what R2 sees. If R2 sees even one word of a newer write, then R3 synchronises
- * with that write's W2, so R4 sees its W1 or something later: the state differs from `before`, and the copy is thrown away. The state
- * does come back to an old value, but only after 2^24 laps or 2^31 amendments of one bar within one copy.
+ * R1 reads a W4: that write's payload, or a newer one, is what R2 sees. If R2 sees even one word of a newer write, then R3
+ * synchronises with that write's W2, so R4 sees its W1 or something later: the state differs from `before`, and the copy is thrown
+ * away. The state does come back to an old value, but only after 2^24 laps or 2^31 amendments of one bar within one copy.
  *
- * Appending bar i: W1 to W4 in slot i % C, then the head: W5 head = i + 1 (release), which R5 (acquire) pairs with; a reader asks for bars
- * below the head only. So it finds lap(i), or a newer lap: it was lapped. Bar i is also what closes bar i - 1: IN_PROGRESS is believed of
- * the newest bar only, so one store of the head does both. A writer that dies before W5 has changed nothing but bar i - C, which the
- * append would have dropped; the next writer writes bar i again.
+ * Appending bar i: W1 to W4 in slot i % C, then the head: W5 head = i + 1 (release), which R5 (acquire) pairs with; a reader asks
+ * for bars below the head only. So it finds lap(i), or a newer lap: it was lapped. Bar i is also what closes bar i - 1: IN_PROGRESS
+ * is believed of the newest bar only, so one store of the head does both. A writer that dies before W5 has changed nothing but bar
+ * i - C, which the append would have dropped; the next writer writes bar i again.
  *
  * Amending bar i: a reader (and the next writer) must find the old bar while the slot is busy, because the writer may die there. So
  * the old bar first goes to the journal in the header (one for the segment: one writer, one amendment at a time), a sequence lock
- * again, with a 64-bit sequence that is odd while it is written (J1 to J4 pair like W1 to W4, K1 to K4 like R1 to R4); then W1, here a
- * release store (after J4), marks the slot. A reader that finds it busy in its own lap takes the bar from the journal; if the journal
- * is about another bar by now, this amendment is over and the slot is worth another look. Readers thus repeat only while the
- * writer makes progress, and never wait for a dead one. The next writer puts the journal's bar back into a slot left busy
- * (shm_ring_repair), with one more amendment in its state: a reader that was copying all the while must not take it for untouched. */
+ * again, with a 64-bit sequence that is odd while it is written (J1 to J4 pair like W1 to W4, K1 to K4 like R1 to R4); then W1,
+ * here a release store (after J4), marks the slot. A reader that finds it busy in its own lap takes the bar from the journal; if
+ * the journal is about another bar by now, this amendment is over and the slot is worth another look. Readers thus repeat only
+ * while the writer makes progress, and never wait for a dead one. The next writer puts the journal's bar back into a slot left busy
+ * (shm_ring_repair), with one more amendment in its state: a reader that was copying all the while must not take it for
+ * untouched. */
 #include "shm/ring.h"
 
 #include "base/error.h"
@@ -58,8 +59,8 @@ static uint64_t own_head(const shm_segment_t *segment, uint32_t id)
     return atomic_load_explicit(&shm_ring_of(segment, id)->head, memory_order_relaxed);
 }
 
-/* The payload goes from and to plain memory one word at a time as well: the processor hands a word that was just stored on to a load of that
- * word at once, but not to a wider load. */
+/* The payload goes from and to plain memory one word at a time as well: the processor hands a word that was just stored on to a
+ * load of that word at once, but not to a wider load. */
 static void words_store(shm_slot_t *slot, const void *payload)
 {
     for (size_t i = 0; i < SHM_STATE_WORD; i++) {

@@ -41,16 +41,16 @@ typedef struct {
     int64_t group_id;     /* group that may read, -1 for none */
 } shm_segment_options_t;
 
-/* Writer: makes the segment, or re-joins an existing one of the same shape whose writer is dead: keeps the epoch, every closed bar and
- * the counters of the segment, undoes a half-done amendment, forgets a bar or symbol that was not published yet, bumps the writer
- * generation, and makes the update log overrun once for every reader (a killed writer may have stored a bar without its entry).
- * SHM_ERR_BUSY while the old writer lives; a segment of another shape or version whose writer is dead is replaced, its epoch becomes
- * 0 for who still maps it. *rejoined tells which happened. Does not block. */
+/* Writer: makes the segment, or re-joins an existing one of the same shape whose writer is dead: keeps the epoch, every closed bar
+ * and the counters of the segment, undoes a half-done amendment, forgets a bar or symbol that was not published yet, bumps the
+ * writer generation, and makes the update log overrun once for every reader (a killed writer may have stored a bar without its
+ * entry). SHM_ERR_BUSY while the old writer lives; a segment of another shape or version whose writer is dead is replaced, its
+ * epoch becomes 0 for who still maps it. *rejoined tells which happened. Does not block. */
 int shm_segment_create(const shm_segment_options_t *options, shm_segment_t **out, bool *rejoined);
 
 /* Reader: maps it read-only. Never blocks; poll again on SHM_ERR_NOT_READY. On SHM_ERR_STALE_WRITER *out is set. A writer that
- * re-joins goes on in the same mapping; one that makes a new segment does not, so a reader whose writer is dead joins anew now and then
- * and compares the epochs. */
+ * re-joins goes on in the same mapping; one that makes a new segment does not, so a reader whose writer is dead joins anew now and
+ * then and compares the epochs. */
 int shm_segment_join(const char *name, shm_segment_t **out);
 
 /* Unmaps. The writer's leave marks a clean end first. NULL is allowed. */
@@ -76,8 +76,8 @@ const void *shm_segment_base(const shm_segment_t *segment, size_t *bytes);
 /* ---- symbol table: append-only, an id never changes its symbol -------------------------------------------------------------- */
 
 /* Writer: the id of `symbol` (printable ASCII without spaces, 1 to 31 bytes), added when new; its ring's memory is allocated then
- * (SHM_ERR_SYSTEM when the machine has none left). The interval is the bar's length, 0 when not known yet; a later call with another one
- * that is not 0 changes it. */
+ * (SHM_ERR_SYSTEM when the machine has none left). The interval is the bar's length, 0 when not known yet; a later call with
+ * another one that is not 0 changes it. */
 int shm_symbol_add(shm_segment_t *segment, const char *symbol, int64_t interval_ns, uint32_t *id);
 
 /* Anyone. SHM_EMPTY when there is no such symbol. */

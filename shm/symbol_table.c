@@ -1,7 +1,7 @@
-/* The symbol table: names in the order of their ids, and a hash index over them so that looking one up does not grow with the table.
- * A symbol is there once symbol_count says so. What a killed writer left above the count does not exist: its index entry counts as
- * free, for nothing older was ever probed past it, until another symbol gets that id; then one of the spare entries (there are at least
- * as many as symbols) is wasted. */
+/* The symbol table: names in the order of their ids, and a hash index over them so that looking one up does not grow with the
+ * table. A symbol is there once symbol_count says so. What a killed writer left above the count does not exist: its index entry
+ * counts as free, for nothing older was ever probed past it, until another symbol gets that id; then one of the spare entries
+ * (there are at least as many as symbols) is wasted. */
 #include "base/error.h"
 #include "base/text.h"
 #include "shm/layout.h"

@@ -6,13 +6,14 @@
  *     W3  head = h + 1                (release)        R3  fence                             (acquire)
  *                                                      R4  head - c < N still?               (relaxed)
  *
- * R1 reads W3 of entry c or a later one, so R2 sees entry c or something newer in its place. If it sees a word of entry h = c + N, then
- * R3 synchronises with the W1 of that entry; the head of h, stored before it, is what R4 sees at least: h - c < N is false. Entry
- * head - N, which the writer may be overwriting, is therefore never handed out. A half-written entry is above the head and does
- * not exist. Cursors are 64 bits: nothing wraps.
+ * R1 reads W3 of entry c or a later one, so R2 sees entry c or something newer in its place. If it sees a word of entry h = c + N,
+ * then R3 synchronises with the W1 of that entry; the head of h, stored before it, is what R4 sees at least: h - c < N is false.
+ * Entry head - N, which the writer may be overwriting, is therefore never handed out. A half-written entry is above the head and
+ * does not exist. Cursors are 64 bits: nothing wraps.
  *
- * The writer stores a bar first and its entries after, so one that is killed in between leaves a bar that no entry tells of. The next
- * writer moves the head on by N: every reader is outrun, and looks at every ring once, which is what an outrun reader does anyway.
+ * The writer stores a bar first and its entries after, so one that is killed in between leaves a bar that no entry tells of. The
+ * next writer moves the head on by N: every reader is outrun, and looks at every ring once, which is what an outrun reader does
+ * anyway.
  *
  * The futex word is the low half of the head itself. A waiter hands the kernel the head that it has seen; the kernel puts it to
  * sleep only if that is still the head, so nothing appended meanwhile can be missed, and appending needs no second word. */

@@ -1,8 +1,8 @@
 /* The update log: one entry for every append and amendment of any ring, in order, and a futex word that wakes who waits.
  *
  * Single writer, any number of readers, each with a cursor of its own in its own memory: the segment knows no readers. The entry
- * count since creation is the cursor's unit. A reader that is lapped gets SHM_OVERRUN, its cursor is moved to the newest entry, and it
- * must look at every ring's head once (shm_ring_closed): that is cheaper than any log. */
+ * count since creation is the cursor's unit. A reader that is lapped gets SHM_OVERRUN, its cursor is moved to the newest entry, and
+ * it must look at every ring's head once (shm_ring_closed): that is cheaper than any log. */
 #ifndef BARCAST_SHM_UPDATE_LOG_H
 #define BARCAST_SHM_UPDATE_LOG_H
 
@@ -33,7 +33,8 @@ int shm_log_read(const shm_segment_t *segment, uint64_t *cursor, shm_update_t *o
 /* Waits until there is an entry at `cursor`, at most timeout_ns (< 0: for ever). SHM_OK, SHM_EMPTY on timeout or a signal. */
 int shm_log_wait(const shm_segment_t *segment, uint64_t cursor, int64_t timeout_ns);
 
-/* Writer: wakes the waiting readers and ends the burst; one system call, so once after each burst of bars, before the writer rests. */
+/* Writer: wakes the waiting readers and ends the burst; one system call, so once after each burst of bars, before the writer
+ * rests. */
 void shm_log_wake(shm_segment_t *segment);
 
 #endif

@@ -1,15 +1,15 @@
-/* barcast bench ring: what the ring of bars does between two processes, beside Concurrency Kit's single-producer single-consumer ring, and
- * what readers cost its writer.
+/* barcast bench ring: what the ring of bars does between two processes, beside Concurrency Kit's single-producer single-consumer
+ * ring, and what readers cost its writer.
  *
- * Throughput. In each round either ring carries the same bars from this process to a forked one, which checks every field of every bar;
- * the two take turns, and the order changes from round to round. Nothing may be lost, so the writer must not lap the reader: CK's ring
- * looks at the consumer's index for that before every bar; ours never waits for anyone, so the bench does it from outside, with a
- * progress word that the reader stores and the writer looks at again only when its last look no longer allows a bar. Our writer does
- * what it does in production (shm_ring_append: slot, head, time stamp, log entry); our reader takes what is there with
- * shm_ring_read_many, CK's one bar a call: each as its interface offers. Both wait alike when there is nothing.
+ * Throughput. In each round either ring carries the same bars from this process to a forked one, which checks every field of every
+ * bar; the two take turns, and the order changes from round to round. Nothing may be lost, so the writer must not lap the reader:
+ * CK's ring looks at the consumer's index for that before every bar; ours never waits for anyone, so the bench does it from
+ * outside, with a progress word that the reader stores and the writer looks at again only when its last look no longer allows a
+ * bar. Our writer does what it does in production (shm_ring_append: slot, head, time stamp, log entry); our reader takes what is
+ * there with shm_ring_read_many, CK's one bar a call: each as its interface offers. Both wait alike when there is nothing.
  *
- * Readers. The writer stores a burst of bars, one a symbol, wakes who waits, and sleeps; readers wait on the log's futex and copy every
- * updated bar. What counts is the writer's own CPU time (CLOCK_THREAD_CPUTIME_ID), for storing and for waking apart, with and
+ * Readers. The writer stores a burst of bars, one a symbol, wakes who waits, and sleeps; readers wait on the log's futex and copy
+ * every updated bar. What counts is the writer's own CPU time (CLOCK_THREAD_CPUTIME_ID), for storing and for waking apart, with and
  * without readers in turn: on a small machine wall time would show only that they compete for its cores. */
 #include "tools/bench.h"
 

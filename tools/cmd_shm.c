@@ -1,4 +1,5 @@
-/* barcast shm: what lies in shared memory on this machine. It reads the segment and the pages of counters; it asks no process anything. */
+/* barcast shm: what lies in shared memory on this machine. It reads the segment and the pages of counters; it asks no process
+ * anything. */
 #include "tools/command.h"
 
 #include "base/clock.h"
@@ -24,7 +25,7 @@ static int complain(const char *name)
     return 1;
 }
 
-/* ---- objects by name ----------------------------------------------------------------------------------------------------------- */
+/* ---- objects by name -------------------------------------------------------------------------------------------------------- */
 
 /* Calls `each` with the name of every object of ours, without the prefix, in order. Ends early with what `each` returns below 0. */
 static int for_each_object(int (*each)(const char *object, void *context), void *context)
@@ -78,7 +79,7 @@ static int join(const char *name, shm_segment_t **segment)
     return rc == SHM_ERR_STALE_WRITER ? SHM_OK : rc;
 }
 
-/* ---- list ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- list ------------------------------------------------------------------------------------------------------------------- */
 
 static int list_object(const char *object, void *context)
 {
@@ -127,7 +128,7 @@ static int list(int argc, char **argv)
     return 0;
 }
 
-/* ---- info ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- info ------------------------------------------------------------------------------------------------------------------- */
 
 /* "2024-05-01T13:30:00Z", with the fraction of a second where there is one. */
 static const char *time_text(int64_t ns, char out[static 40])
@@ -214,7 +215,7 @@ static int info(int argc, char **argv)
     return for_each_object(print_page, argv[first]) < 0 ? complain(argv[first]) : 0;
 }
 
-/* ---- bars ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- bars ------------------------------------------------------------------------------------------------------------------- */
 
 static void print_bar(uint64_t index, const shm_bar_t *bar)
 {
@@ -282,7 +283,7 @@ static int bars(int argc, char **argv)
     return rc < 0 ? complain(name) : 0;
 }
 
-/* ---- rm ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- rm --------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     const char *instance;
@@ -356,7 +357,7 @@ static int rm(int argc, char **argv)
     return 0;
 }
 
-/* -------------------------------------------------------------------------------------------------------------------------------- */
+/* ----------------------------------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

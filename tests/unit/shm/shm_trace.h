@@ -1,5 +1,5 @@
-/* Steps a writer through an operation, one machine instruction at a time, and collects every state of the segment that there is between
- * two of its instructions. */
+/* Steps a writer through an operation, one machine instruction at a time, and collects every state of the segment that there is
+ * between two of its instructions. */
 #ifndef BARCAST_TESTS_SHM_TRACE_H
 #define BARCAST_TESTS_SHM_TRACE_H
 
@@ -22,7 +22,8 @@ typedef struct {
 } trace_t;
 
 /* A writer's process makes the segment `name` with symbol 0 ("A"), TRACE_PREPARED bars in its wrapped ring, the newest in progress,
- * TRACE_LOG_OLDEST the oldest entry of its log that is safe to read, and is stepped through `operation`. Skips the test where tracing is not allowed. trace_free the result. */
+ * TRACE_LOG_OLDEST the oldest entry of its log that is safe to read, and is stepped through `operation`. Skips the test where
+ * tracing is not allowed. trace_free the result. */
 trace_t trace_collect(const char *name, trace_operation_t *operation);
 void trace_free(trace_t *trace);
 

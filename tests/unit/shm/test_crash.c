@@ -1,6 +1,6 @@
-/* The writer may be killed between any two instructions. Proved in two ways: by stepping it through each operation one instruction at
- * a time and taking what lies in memory after each as the remains of a killed writer; and by killing one at random moments, hundreds
- * of times over. */
+/* The writer may be killed between any two instructions. Proved in two ways: by stepping it through each operation one instruction
+ * at a time and taking what lies in memory after each as the remains of a killed writer; and by killing one at random moments,
+ * hundreds of times over. */
 #include "shm_trace.h"
 
 #include <signal.h>
@@ -75,8 +75,8 @@ static void add_a_symbol(shm_segment_t *segment)
     assert_int_equal(test_symbol(segment, "NEW"), 1);
 }
 
-/* What a killed writer has left must read as `before` or as `after`, in full, for a reader that finds the writer dead, and the same for
- * all once the next writer has re-joined; and that one must be able to go on. */
+/* What a killed writer has left must read as `before` or as `after`, in full, for a reader that finds the writer dead, and the same
+ * for all once the next writer has re-joined; and that one must be able to go on. */
 static void judge_remains(const char *name, const view_t *before, const view_t *after)
 {
     shm_segment_t *reader = test_join(name);

@@ -1,6 +1,6 @@
-/* A reader against a writer, instruction by instruction: the reader runs its first k instructions while the segment is in one state of the
- * writer's operation and the rest while it is in a later one. What a race in real time hits once in a billion, this hits every time.
- * (It walks program order; what other orders a weak machine may show is ring.c's proof.) */
+/* A reader against a writer, instruction by instruction: the reader runs its first k instructions while the segment is in one state
+ * of the writer's operation and the rest while it is in a later one. What a race in real time hits once in a billion, this hits
+ * every time. (It walks program order; what other orders a weak machine may show is ring.c's proof.) */
 #include "shm/update_log.h"
 #include "shm_trace.h"
 

@@ -1,5 +1,6 @@
-/* A writer that never rests against readers of four kinds, as threads on one mapping (for ThreadSanitizer, which knows addresses, not pages) and
- * as processes on read-only mappings of their own. Every field of a bar follows from its index and version, so a torn bar shows. */
+/* A writer that never rests against readers of four kinds, as threads on one mapping (for ThreadSanitizer, which knows addresses,
+ * not pages) and as processes on read-only mappings of their own. Every field of a bar follows from its index and version, so a
+ * torn bar shows. */
 #include "shm_test.h"
 
 #include <pthread.h>

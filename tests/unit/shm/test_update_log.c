@@ -175,7 +175,8 @@ static void waiting_ends_with_a_signal(void **state)
     assert_int_equal(shm_log_wait(segment, shm_log_newest(segment), -1), SHM_EMPTY);
 }
 
-/* Readers in processes of their own, on read-only mappings, wait without a timeout for each of many bursts: a lost wake-up hangs. */
+/* Readers in processes of their own, on read-only mappings, wait without a timeout for each of many bursts: a lost wake-up
+ * hangs. */
 static void no_wake_up_is_lost_between_processes(void **state)
 {
     (void)state;
@@ -256,8 +257,8 @@ static void after_a_rejoin_every_reader_looks_at_the_rings_once(void **state)
     shm_segment_leave(writer);
 }
 
-/* A thread lags up to nearly a whole log behind, so that the writer laps it while it copies, hundreds of times: entries come in order, whole, and
- * gaps only with OVERRUN. */
+/* A thread lags up to nearly a whole log behind, so that the writer laps it while it copies, hundreds of times: entries come in
+ * order, whole, and gaps only with OVERRUN. */
 typedef struct {
     _Atomic int ready;
     const char *wrong;
