@@ -202,6 +202,14 @@ void forecaster_close(forecaster_t *forecaster)
     free(forecaster);
 }
 
+int forecaster_join(forecaster_t *forecaster, const shm_segment_t *segment)
+{
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++)
+        if (windows_join(forecaster->hosted[i].windows, segment) < 0)
+            return FORECASTER_ERR_MEMORY;
+    return FORECASTER_OK;
+}
+
 uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[static WIRE_SESSIONS_MOST])
 {
     uint32_t count = 0;
@@ -351,6 +359,7 @@ int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const
         return FORECASTER_OK;
     }
     hosted->message.assigned_ns = clock_monotonic_ns();
+    windows_catch_up(hosted->windows, segment);
     for (uint32_t next = 0; next < assign->count;) {
         session_t *session = smallest_that_fits(hosted, assign->count - next);
         uint32_t count = gather(forecaster, hosted, segment, session, assign, &next, done->status);

@@ -32,6 +32,9 @@ void forecaster_close(forecaster_t *forecaster);
 /* The open sessions, by model and ascending bucket; returns their number. */
 uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[static WIRE_SESSIONS_MOST]);
 
+/* Makes room for the windows of that segment's symbols and forgets those of the one before. All that allocates but forecaster_open. */
+int forecaster_join(forecaster_t *forecaster, const shm_segment_t *segment);
+
 /* Forecasts the items in order, in runs of the smallest bucket that fits, and publishes each. done->status gets every item's outcome, done->count
  * and compute_ns are set. An item's failure is its status; the negative code is FORECASTER_ERR_DEVICE alone. */
 int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign, wire_done_t *done);

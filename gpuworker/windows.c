@@ -2,10 +2,14 @@
 
 #include "base/error.h"
 #include "shm/ring.h"
+#include "shm/update_log.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { LINE = 64, UPDATES_AT_ONCE = 256 };
 
 typedef struct {
     const char *name;
@@ -19,12 +23,25 @@ static const field_t fields[] = {
     {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
 };
 
+/* What is known of one symbol: all but `end` means nothing while that is 0. Its values lie in windows->store. */
+typedef struct {
+    uint64_t end;      /* the bars [end - context, end) are there, or as many as there were; 0: none */
+    uint64_t observed; /* 1 + index of the newest bar whose target is known; 0: none of them */
+    double last;       /* that target */
+} mirror_t;
+
 struct windows {
     uint32_t field_count;
     const field_t *field[WIRE_FIELDS_MOST];
-    uint32_t context_min;
+    uint32_t context, context_min;
     uint64_t seed;
-    shm_bar_t *bars; /* [context_most] */
+    shm_bar_t *bars; /* [context] */
+
+    uint32_t symbols_most;
+    uint64_t cursor;   /* in the update log */
+    mirror_t *mirrors; /* [symbols_most] */
+    uint8_t *store;    /* [symbols_most] times [context] open times, [field_count][context] values, [field_count][context] masks */
+    size_t stride;     /* bytes of one symbol in it */
 };
 
 static const field_t *field_named(const char *name, size_t length)
@@ -53,7 +70,7 @@ static int parse_fields(windows_t *windows, const char *text)
     return WINDOWS_OK;
 }
 
-int windows_open(const config_model_t *model, uint32_t context_most, windows_t **out)
+int windows_open(const config_model_t *model, uint32_t context, windows_t **out)
 {
     windows_t *windows = calloc(1, sizeof *windows);
     if (!windows)
@@ -61,11 +78,14 @@ int windows_open(const config_model_t *model, uint32_t context_most, windows_t *
     int rc = parse_fields(windows, model->fields);
     if (rc < 0)
         goto fail;
+    windows->context = context;
     windows->context_min = model->context_min;
     windows->seed = model->seed;
-    windows->bars = calloc(context_most, sizeof *windows->bars);
+    windows->stride = context * (sizeof(int64_t) + windows->field_count * (sizeof(float) + sizeof(uint8_t)));
+    windows->stride = (windows->stride + LINE - 1) / LINE * LINE;
+    windows->bars = calloc(context, sizeof *windows->bars);
     if (!windows->bars) {
-        rc = error_set(WINDOWS_ERR_MEMORY, "out of memory for %u bars", context_most);
+        rc = error_set(WINDOWS_ERR_MEMORY, "out of memory for %u bars", context);
         goto fail;
     }
     *out = windows;
@@ -76,10 +96,21 @@ fail:
     return rc;
 }
 
+static void forget_segment(windows_t *windows)
+{
+    if (windows->store)
+        munmap(windows->store, windows->symbols_most * windows->stride);
+    free(windows->mirrors);
+    windows->store = NULL;
+    windows->mirrors = NULL;
+    windows->symbols_most = 0;
+}
+
 void windows_close(windows_t *windows)
 {
     if (!windows)
         return;
+    forget_segment(windows);
     free(windows->bars);
     free(windows);
 }
@@ -94,6 +125,63 @@ const char *windows_field_name(const windows_t *windows, uint32_t index)
     return windows->field[index]->name;
 }
 
+int windows_join(windows_t *windows, const shm_segment_t *segment)
+{
+    shm_segment_info_t info;
+    shm_segment_info(segment, &info);
+    size_t bytes = info.symbols_max * windows->stride;
+    mirror_t *mirrors = calloc(info.symbols_max, sizeof *mirrors);
+    void *store = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!mirrors || store == MAP_FAILED) {
+        free(mirrors);
+        if (store != MAP_FAILED)
+            munmap(store, bytes);
+        return error_set(WINDOWS_ERR_MEMORY, "no address space for %zu bytes, the windows of %u symbols", bytes, info.symbols_max);
+    }
+    forget_segment(windows);
+    windows->mirrors = mirrors;
+    windows->store = store;
+    windows->symbols_most = info.symbols_max;
+    windows->cursor = shm_log_newest(segment);
+    return WINDOWS_OK;
+}
+
+/* ---- mirrors ------------------------------------------------------------------------------------------------------------------- */
+
+/* A mirror ends at the end of an item, whose bars' own entries stood in the log before the item came: an entry about a bar in a mirror is a
+ * later one. Where it is its own all the same (an item found by a look at the ring), the window is read once more for nothing. */
+void windows_catch_up(windows_t *windows, const shm_segment_t *segment)
+{
+    shm_update_t updates[UPDATES_AT_ONCE];
+    uint64_t newest = shm_log_newest(segment);
+    for (size_t count; windows->cursor != newest;) {
+        size_t most = newest - windows->cursor < UPDATES_AT_ONCE ? (size_t)(newest - windows->cursor) : UPDATES_AT_ONCE;
+        if (shm_log_read(segment, &windows->cursor, updates, most, &count) != SHM_OK) {
+            memset(windows->mirrors, 0, windows->symbols_most * sizeof *windows->mirrors);
+            return;
+        }
+        for (size_t i = 0; i < count; i++)
+            if (updates[i].symbol_id < windows->symbols_most && updates[i].index < windows->mirrors[updates[i].symbol_id].end)
+                windows->mirrors[updates[i].symbol_id].end = 0;
+    }
+}
+
+/* The parts of one symbol's store. Bar i lies at place i % context of each array. */
+static int64_t *stored_times(const windows_t *windows, uint32_t id)
+{
+    return (int64_t *)(void *)(windows->store + id * windows->stride);
+}
+
+static float *stored_values(const windows_t *windows, uint32_t id, uint32_t field)
+{
+    return (float *)(void *)(stored_times(windows, id) + windows->context) + (size_t)field * windows->context;
+}
+
+static uint8_t *stored_mask(const windows_t *windows, uint32_t id, uint32_t field)
+{
+    return (uint8_t *)stored_values(windows, id, windows->field_count) + (size_t)field * windows->context;
+}
+
 static double field_value(const shm_bar_t *bar, const field_t *field)
 {
     double value;
@@ -101,73 +189,106 @@ static double field_value(const shm_bar_t *bar, const field_t *field)
     return value;
 }
 
-/* One variate: `length` bars at the end of `context` values. */
-static void fill_variate(const shm_bar_t *bars, uint32_t length, const field_t *field, uint32_t context, float *values,
-                         uint8_t *mask)
+/* Bars [from, from + count) of a symbol. */
+static void store_bars(windows_t *windows, uint32_t id, const shm_bar_t *bars, uint64_t from, uint32_t count)
 {
-    uint32_t padding = context - length;
-    memset(values, 0, padding * sizeof *values);
-    memset(mask, 0, padding);
-    for (uint32_t i = 0; i < length; i++) {
-        double value = field_value(&bars[i], field);
-        bool observed = isfinite(value);
-        values[padding + i] = observed ? (float)value : 0;
-        mask[padding + i] = observed;
+    mirror_t *mirror = &windows->mirrors[id];
+    int64_t *times = stored_times(windows, id);
+    for (uint32_t i = 0, at = (uint32_t)(from % windows->context); i < count; i++, at = at + 1 < windows->context ? at + 1 : 0)
+        times[at] = bars[i].open_time_ns;
+    for (uint32_t k = 0; k < windows->field_count; k++) {
+        float *values = stored_values(windows, id, k);
+        uint8_t *mask = stored_mask(windows, id, k);
+        for (uint32_t i = 0, at = (uint32_t)(from % windows->context); i < count;
+             i++, at = at + 1 < windows->context ? at + 1 : 0) {
+            double value = field_value(&bars[i], windows->field[k]);
+            mask[at] = isfinite(value);
+            values[at] = mask[at] ? (float)value : 0;
+        }
+    }
+    for (uint32_t i = count; i-- > 0;) {
+        double value = field_value(&bars[i], windows->field[0]);
+        if (isfinite(value)) {
+            mirror->observed = from + i + 1;
+            mirror->last = value;
+            return;
+        }
     }
 }
 
-static void fill_times(const shm_bar_t *bars, uint32_t length, int64_t interval_ns, uint32_t context, uint32_t horizon,
-                       int64_t *times)
+/* Makes the mirror end at `end` and hold `length` bars at least: by the new ones where it can be continued, by all of them elsewhere. */
+static int update_mirror(windows_t *windows, const shm_segment_t *segment, uint32_t id, uint64_t end, uint32_t length)
 {
-    uint32_t padding = context - length;
+    mirror_t *mirror = &windows->mirrors[id];
+    bool goes_on = mirror->end > 0 && mirror->end <= end && end - mirror->end <= length;
+    uint32_t count = goes_on ? (uint32_t)(end - mirror->end) : length;
+    if (count == 0)
+        return SHM_OK;
+    int rc = shm_ring_window(segment, id, end, count, windows->bars);
+    if (rc != SHM_OK)
+        return rc;
+    if (!goes_on)
+        mirror->observed = 0;
+    mirror->end = end;
+    store_bars(windows, id, windows->bars, end - count, count);
+    return SHM_OK;
+}
+
+/* ---- gathering ----------------------------------------------------------------------------------------------------------------- */
+
+/* `length` elements of `size` bytes from the ring `from` of `context`, beginning at place `first`. */
+static void copy_ring(void *to, const void *from, uint32_t context, uint32_t first, uint32_t length, size_t size)
+{
+    uint32_t before_wrap = length < context - first ? length : context - first;
+    memcpy(to, (const char *)from + first * size, before_wrap * size);
+    memcpy((char *)to + before_wrap * size, from, (length - before_wrap) * size);
+}
+
+static void fill_times(int64_t *times, uint32_t padding, uint32_t context, uint32_t horizon, int64_t interval_ns)
+{
     for (uint32_t i = 0; i < padding; i++)
-        times[i] = bars[0].open_time_ns - (int64_t)(padding - i) * interval_ns;
-    for (uint32_t i = 0; i < length; i++)
-        times[padding + i] = bars[i].open_time_ns;
+        times[i] = times[padding] - (int64_t)(padding - i) * interval_ns;
     for (uint32_t i = 0; i < horizon; i++)
-        times[context + i] = bars[length - 1].open_time_ns + (int64_t)(i + 1) * interval_ns;
-}
-
-/* The newest observed value, NaN when there is none. */
-static double last_observed(const shm_bar_t *bars, uint32_t length, const field_t *field)
-{
-    for (uint32_t i = length; i-- > 0;) {
-        double value = field_value(&bars[i], field);
-        if (isfinite(value))
-            return value;
-    }
-    return NAN;
+        times[context + i] = times[context - 1] + (int64_t)(i + 1) * interval_ns;
 }
 
 wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segment, const wire_item_t *item,
                                   const model_shape_t *shape, model_input_t *input, uint32_t row, window_t *out)
 {
-    const char *symbol = shm_symbol_name(segment, item->symbol_id);
-    if (!symbol || item->end > shm_ring_head(segment, item->symbol_id))
+    uint32_t id = item->symbol_id, context = windows->context;
+    const char *symbol = shm_symbol_name(segment, id);
+    if (!symbol || id >= windows->symbols_most || item->end > shm_ring_head(segment, id))
         return WIRE_ITEM_STALE;
     if (item->end == 0 || item->end < windows->context_min)
         return WIRE_ITEM_TOO_SHORT;
 
-    uint32_t context = shape->context;
-    uint32_t length = item->end < context ? (uint32_t)item->end : context;
-    const shm_bar_t *bars = windows->bars;
-    if (shm_ring_window(segment, item->symbol_id, item->end, length, windows->bars) != SHM_OK)
+    uint32_t length = item->end < context ? (uint32_t)item->end : context, padding = context - length;
+    uint64_t from = item->end - length;
+    if (update_mirror(windows, segment, id, item->end, length) != SHM_OK)
         return WIRE_ITEM_OVERRUN;
-    double last = last_observed(bars, length, windows->field[0]);
-    if (isnan(last))
+    const mirror_t *mirror = &windows->mirrors[id];
+    if (mirror->observed <= from)
         return WIRE_ITEM_TOO_SHORT;
 
+    uint32_t first = (uint32_t)(from % context);
     for (uint32_t i = 0; i < windows->field_count; i++) {
         size_t variate = (size_t)row * shape->variates + i;
-        fill_variate(bars, length, windows->field[i], context, input->values + variate * context, input->mask + variate * context);
+        float *values = input->values + variate * context;
+        uint8_t *mask = input->mask + variate * context;
+        memset(values, 0, padding * sizeof *values);
+        memset(mask, 0, padding);
+        copy_ring(values + padding, stored_values(windows, id, i), context, first, length, sizeof *values);
+        copy_ring(mask + padding, stored_mask(windows, id, i), context, first, length, sizeof *mask);
         input->group[variate] = 0;
         input->log_price[variate] = windows->field[i]->price;
     }
+    int64_t *times = input->time_ns + (size_t)row * (context + shape->horizon);
+    copy_ring(times + padding, stored_times(windows, id), context, first, length, sizeof *times);
     *out = (window_t){.symbol = symbol,
-                      .interval_ns = shm_symbol_interval_ns(segment, item->symbol_id),
-                      .cutoff_ns = bars[length - 1].open_time_ns,
-                      .last = last};
-    fill_times(bars, length, out->interval_ns, context, shape->horizon, input->time_ns + (size_t)row * (context + shape->horizon));
+                      .interval_ns = shm_symbol_interval_ns(segment, id),
+                      .cutoff_ns = times[context - 1],
+                      .last = mirror->last};
+    fill_times(times, padding, context, shape->horizon, out->interval_ns);
     input->length[row] = length;
     input->key[row] = model_random_key(windows->seed, symbol, out->cutoff_ns);
     return WIRE_ITEM_OK;

@@ -158,7 +158,7 @@ static int join_segment(worker_t *worker)
         shm_segment_leave(segment);
         return SHM_OK;
     }
-    if (publisher_reset(worker->publisher, info.symbols_max) < 0) {
+    if (publisher_reset(worker->publisher, info.symbols_max) < 0 || forecaster_join(worker->forecaster, segment) < 0) {
         shm_segment_leave(segment);
         return SHM_ERR_SYSTEM;
     }

@@ -47,6 +47,7 @@ static int setup(void **state)
     assert_int_equal(shm_symbol_add(f->segment, "AAA", interval_ns, &f->id), SHM_OK);
     config_model_t model = model_config();
     assert_int_equal(windows_open(&model, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     f->shape = (model_shape_t){.batch = BATCH, .variates = FIELDS, .context = CONTEXT, .horizon = HORIZON};
     f->input = (model_input_t){.values = f->values,
                                .mask = f->mask,
@@ -186,6 +187,7 @@ static void target_without_any_value_is_too_short(void **state)
     strcpy(model.fields, "amount");
     windows_close(f->windows);
     assert_int_equal(windows_open(&model, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     f->shape.variates = 1;
     append(f, 0, 20);
     window_t window;
