@@ -23,17 +23,40 @@ typedef struct {
     wire_forecast_t message;                  /* what is the same in every forecast is filled in once */
 } hosted_t;
 
+/* A batch whose end has not been told. */
+typedef struct {
+    uint32_t open; /* runs to publish, and 1 more while it is being gathered */
+    wire_done_t done;
+    uint8_t status[WIRE_ITEMS_MOST];
+} batch_t;
+
 /* One series of a run. */
 typedef struct {
-    uint32_t item; /* in the batch */
+    uint32_t place; /* in the batch */
+    wire_item_t item;
     window_t window;
 } slot_t;
+
+/* One run of a session: gathered, computed, then published. */
+typedef struct {
+    hosted_t *hosted;
+    session_t *session;
+    batch_t *batch;
+    int64_t assigned_ns, computed_ns;
+    int rc; /* of the session */
+    model_output_t output;
+    uint32_t count;
+    slot_t *slots; /* [biggest bucket] */
+} run_t;
 
 struct forecaster {
     forecaster_parts_t parts;
     uint32_t hosted_count;
     hosted_t hosted[CONFIG_MODELS_MOST];
-    slot_t *slots;  /* [biggest bucket] */
+    batch_t batches[2]; /* one is being run, the other one has a run left to publish */
+    run_t runs[2];
+    run_t *held;    /* computed, but not published yet */
+    float *kept;    /* room for all results of any session */
     float *samples; /* one forecast's published samples, [fields][samples][horizon] */
     log_limit_t not_finite, run_failed;
 };
@@ -141,17 +164,24 @@ static uint32_t biggest_bucket(const hosted_t *hosted)
 
 static int allocate_scratch(forecaster_t *forecaster)
 {
-    size_t slots = 1, samples = 1;
+    size_t slots = 1, kept = 1, samples = 1;
     for (uint32_t i = 0; i < forecaster->hosted_count; i++) {
         const hosted_t *hosted = &forecaster->hosted[i];
+        const model_output_t *output = session_output(hosted->sessions[0]);
         const model_shape_t *shape = session_shape(hosted->sessions[0]);
         size_t published = hosted->config->publish_samples ? (size_t)shape->variates * shape->samples * shape->horizon : 0;
+        size_t rows = (size_t)biggest_bucket(hosted) * shape->variates;
+        size_t results = rows * shape->horizon * (1 + shape->quantile_count) +
+                         (output->samples ? rows * shape->samples * output->sample_stride : 0);
         slots = biggest_bucket(hosted) > slots ? biggest_bucket(hosted) : slots;
+        kept = results > kept ? results : kept;
         samples = published > samples ? published : samples;
     }
-    forecaster->slots = calloc(slots, sizeof *forecaster->slots);
+    for (int i = 0; i < 2; i++)
+        forecaster->runs[i].slots = calloc(slots, sizeof(slot_t));
+    forecaster->kept = calloc(kept, sizeof *forecaster->kept);
     forecaster->samples = calloc(samples, sizeof *forecaster->samples);
-    if (!forecaster->slots || !forecaster->samples)
+    if (!forecaster->runs[0].slots || !forecaster->runs[1].slots || !forecaster->kept || !forecaster->samples)
         return error_set(FORECASTER_ERR_MEMORY, "out of memory for batches of %zu series", slots);
     return FORECASTER_OK;
 }
@@ -197,7 +227,9 @@ void forecaster_close(forecaster_t *forecaster)
         if (hosted->model)
             model_unload(hosted->model);
     }
-    free(forecaster->slots);
+    free(forecaster->runs[0].slots);
+    free(forecaster->runs[1].slots);
+    free(forecaster->kept);
     free(forecaster->samples);
     free(forecaster);
 }
@@ -235,15 +267,16 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
-/* Points the message's fields at series `slot` of the output; false when a value is not finite. */
-static bool take_output(forecaster_t *forecaster, hosted_t *hosted, const session_t *session, uint32_t slot)
+/* Points the message's fields at series `place` of the run's output; false when a value is not finite. */
+static bool take_output(forecaster_t *forecaster, const run_t *run, uint32_t place)
 {
-    const model_shape_t *shape = session_shape(session);
-    const model_output_t *output = session_output(session);
+    hosted_t *hosted = run->hosted;
+    const model_shape_t *shape = session_shape(run->session);
+    const model_output_t *output = &run->output;
     size_t horizon = shape->horizon, quantiles = hosted->message.quantile_count;
     bool finite = true;
     for (uint32_t i = 0; i < shape->variates; i++) {
-        size_t row = (size_t)slot * shape->variates + i;
+        size_t row = (size_t)place * shape->variates + i;
         wire_field_t *field = &hosted->message.fields[i];
         field->mean = output->mean ? output->mean + row * horizon : NULL;
         field->quantiles = output->quantiles ? output->quantiles + row * quantiles * horizon : NULL;
@@ -253,7 +286,7 @@ static bool take_output(forecaster_t *forecaster, hosted_t *hosted, const sessio
         if (hosted->config->publish_samples && output->samples) {
             float *to = forecaster->samples + (size_t)i * shape->samples * horizon;
             for (size_t sample = 0; sample < shape->samples; sample++) {
-                size_t from = (((size_t)slot * shape->samples + sample) * shape->variates + i) * output->sample_stride;
+                size_t from = (((size_t)place * shape->samples + sample) * shape->variates + i) * output->sample_stride;
                 memcpy(to + sample * horizon, output->samples + from, horizon * sizeof *to);
             }
             field->samples = to;
@@ -263,12 +296,13 @@ static bool take_output(forecaster_t *forecaster, hosted_t *hosted, const sessio
     return finite;
 }
 
-static wire_item_status_t publish(forecaster_t *forecaster, hosted_t *hosted, const session_t *session, uint32_t slot,
-                                  const wire_item_t *item)
+static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, uint32_t place)
 {
-    const window_t *window = &forecaster->slots[slot].window;
+    hosted_t *hosted = run->hosted;
+    const window_t *window = &run->slots[place].window;
+    const wire_item_t *item = &run->slots[place].item;
     uint64_t held_back;
-    if (!take_output(forecaster, hosted, session, slot)) {
+    if (!take_output(forecaster, run, place)) {
         if (log_allow(&forecaster->not_finite, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
             log_warning("model %s gave no finite forecast for %s (%llu more complaints of this kind were held back)",
                         hosted->config->name, window->symbol, (unsigned long long)held_back);
@@ -282,6 +316,8 @@ static wire_item_status_t publish(forecaster_t *forecaster, hosted_t *hosted, co
     message->bar_index = item->end - 1;
     message->last = window->last;
     message->stored_ns = item->stored_ns;
+    message->assigned_ns = run->assigned_ns;
+    message->computed_ns = run->computed_ns;
     message->created_ns = clock_realtime_ns();
     if (publisher_send(forecaster->parts.publisher, hosted->index, item->symbol_id, message) < 0) {
         if (log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
@@ -292,45 +328,101 @@ static wire_item_status_t publish(forecaster_t *forecaster, hosted_t *hosted, co
     return WIRE_ITEM_OK;
 }
 
-/* Gathers items from *next on into the session until it is full or they end; returns the number of series. */
-static uint32_t gather(forecaster_t *forecaster, hosted_t *hosted, const shm_segment_t *segment, session_t *session,
-                       const wire_assign_t *assign, uint32_t *next, uint8_t *status)
+/* One thing less to do for a batch; the last one ends it. */
+static void settle(forecaster_t *forecaster, batch_t *batch)
 {
-    const model_shape_t *shape = session_shape(session);
-    uint32_t count = 0;
-    for (; *next < assign->count && count < shape->batch; (*next)++) {
-        slot_t *slot = &forecaster->slots[count];
-        status[*next] = (uint8_t)windows_gather(hosted->windows, segment, &assign->items[*next], shape, session_input(session),
-                                                count, &slot->window);
-        if (status[*next] == WIRE_ITEM_OK) {
-            slot->item = *next;
-            count++;
-        } else if (status[*next] == WIRE_ITEM_OVERRUN) {
+    if (--batch->open > 0)
+        return;
+    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_BATCHES_RUN, 1);
+    forecaster->parts.finished(forecaster->parts.context, &batch->done);
+}
+
+bool forecaster_flush(forecaster_t *forecaster)
+{
+    const run_t *run = forecaster->held;
+    if (!run)
+        return false;
+    for (uint32_t i = 0; i < run->count; i++) {
+        wire_item_status_t status = run->rc < 0 ? WIRE_ITEM_FAILED : publish(forecaster, run, i);
+        run->batch->status[run->slots[i].place] = (uint8_t)status;
+        shm_counter_add(forecaster->parts.counters, status == WIRE_ITEM_OK ? SHM_COUNTER_FORECASTS : SHM_COUNTER_FORECASTS_FAILED,
+                        1);
+    }
+    forecaster->held = NULL;
+    settle(forecaster, run->batch);
+    return true;
+}
+
+/* Gathers items from *next on into the run until its session is full or they end. */
+static void gather(forecaster_t *forecaster, run_t *run, const shm_segment_t *segment, const wire_assign_t *assign, uint32_t *next)
+{
+    const model_shape_t *shape = session_shape(run->session);
+    for (run->count = 0; *next < assign->count && run->count < shape->batch; (*next)++) {
+        const wire_item_t *item = &assign->items[*next];
+        slot_t *slot = &run->slots[run->count];
+        wire_item_status_t status =
+            windows_gather(run->hosted->windows, segment, item, shape, session_input(run->session), run->count, &slot->window);
+        run->batch->status[*next] = (uint8_t)status;
+        if (status == WIRE_ITEM_OK) {
+            slot->place = *next;
+            slot->item = *item;
+            run->count++;
+        } else if (status == WIRE_ITEM_OVERRUN) {
             shm_counter_add(forecaster->parts.counters, SHM_COUNTER_RING_OVERRUNS, 1);
         }
     }
-    return count;
 }
 
-static int run_session(forecaster_t *forecaster, hosted_t *hosted, session_t *session, uint32_t count, int64_t *compute_ns)
+static float *keep(const float **values, size_t count, float *to)
+{
+    if (!*values)
+        return to;
+    memcpy(to, *values, count * sizeof *to);
+    *values = to;
+    return to + count;
+}
+
+/* Takes the held results out of the session's own memory, which its next run writes to. */
+static void keep_results(forecaster_t *forecaster, const session_t *session)
+{
+    run_t *held = forecaster->held;
+    if (!held || held->session != session)
+        return;
+    const model_shape_t *shape = session_shape(session);
+    size_t rows = (size_t)held->count * shape->variates;
+    float *to = keep(&held->output.mean, rows * shape->horizon, forecaster->kept);
+    to = keep(&held->output.quantiles, rows * shape->quantile_count * shape->horizon, to);
+    keep(&held->output.samples, rows * shape->samples * held->output.sample_stride, to);
+}
+
+/* Runs the session, and publishes meanwhile what the run before has left. */
+static int compute(forecaster_t *forecaster, run_t *run)
 {
     session_stats_t before, after;
-    session_stats(session, &before);
-    int64_t start = clock_monotonic_ns();
-    int rc = session_run(session, count);
-    hosted->message.computed_ns = clock_monotonic_ns();
-    session_stats(session, &after);
+    session_stats(run->session, &before);
+    keep_results(forecaster, run->session);
+    int64_t start_ns = clock_monotonic_ns();
+    int rc = session_start(run->session, run->count);
+    forecaster_flush(forecaster);
+    if (rc == SESSION_OK)
+        rc = session_wait(run->session);
+    run->computed_ns = clock_monotonic_ns();
+    session_stats(run->session, &after);
 
-    *compute_ns += hosted->message.computed_ns - start;
-    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_COMPUTE_NS, (uint64_t)(hosted->message.computed_ns - start));
-    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_GRAPH_CAPTURES, after.captures - before.captures);
-    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_GRAPH_REPLAYS, after.replays - before.replays);
+    shm_counters_t *counters = forecaster->parts.counters;
+    run->batch->done.compute_ns += run->computed_ns - start_ns;
+    shm_counter_add(counters, SHM_COUNTER_COMPUTE_NS, (uint64_t)(run->computed_ns - start_ns));
+    shm_counter_add(counters, SHM_COUNTER_GRAPH_CAPTURES, after.captures - before.captures);
+    shm_counter_add(counters, SHM_COUNTER_GRAPH_REPLAYS, after.replays - before.replays);
     if (rc == SESSION_ERR_DEVICE)
-        return error_add(FORECASTER_ERR_DEVICE, "model %s", hosted->config->name);
+        return error_add(FORECASTER_ERR_DEVICE, "%s, model %s, a batch of %u", backend_name(forecaster->parts.backend),
+                         run->hosted->config->name, run->count);
     uint64_t held_back;
     if (rc < 0 && log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
-        log_warning("model %s: a batch of %u failed: %s", hosted->config->name, count, error_text());
-    return rc < 0 ? FORECASTER_ERR_MODEL : FORECASTER_OK;
+        log_warning("model %s: a batch of %u failed: %s", run->hosted->config->name, run->count, error_text());
+    run->rc = rc;
+    run->output = *session_output(run->session);
+    return FORECASTER_OK;
 }
 
 static hosted_t *find_model(forecaster_t *forecaster, const char *name)
@@ -349,32 +441,41 @@ static session_t *smallest_that_fits(const hosted_t *hosted, uint32_t series)
     return hosted->sessions[hosted->session_count - 1];
 }
 
-int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign, wire_done_t *done)
+static batch_t *begin_batch(forecaster_t *forecaster, const wire_assign_t *assign)
 {
-    done->count = assign->count;
-    done->compute_ns = 0;
+    const run_t *held = forecaster->held;
+    batch_t *batch = &forecaster->batches[held && held->batch == &forecaster->batches[0]];
+    batch->open = 1;
+    batch->done = (wire_done_t){.batch_id = assign->batch_id, .count = assign->count, .status = batch->status};
+    snprintf(batch->done.worker, sizeof batch->done.worker, "%s", forecaster->parts.worker);
+    memset(batch->status, WIRE_ITEM_FAILED, assign->count);
+    return batch;
+}
+
+int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign)
+{
+    batch_t *batch = begin_batch(forecaster, assign);
     hosted_t *hosted = find_model(forecaster, assign->model);
-    if (!hosted) {
-        memset(done->status, WIRE_ITEM_FAILED, assign->count);
-        return FORECASTER_OK;
-    }
-    hosted->message.assigned_ns = clock_monotonic_ns();
-    windows_catch_up(hosted->windows, segment);
-    for (uint32_t next = 0; next < assign->count;) {
-        session_t *session = smallest_that_fits(hosted, assign->count - next);
-        uint32_t count = gather(forecaster, hosted, segment, session, assign, &next, done->status);
-        if (!count)
+    int64_t assigned_ns = clock_monotonic_ns();
+    if (hosted)
+        windows_catch_up(hosted->windows, segment);
+    for (uint32_t next = 0; hosted && next < assign->count;) {
+        run_t *run = &forecaster->runs[forecaster->held == &forecaster->runs[0]];
+        run->hosted = hosted;
+        run->session = smallest_that_fits(hosted, assign->count - next);
+        run->batch = batch;
+        run->assigned_ns = assigned_ns;
+        gather(forecaster, run, segment, assign, &next);
+        if (!run->count)
             continue;
-        int rc = run_session(forecaster, hosted, session, count, &done->compute_ns);
-        if (rc == FORECASTER_ERR_DEVICE)
+        int rc = compute(forecaster, run);
+        if (rc < 0)
             return rc;
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t item = forecaster->slots[i].item;
-            done->status[item] = rc < 0 ? WIRE_ITEM_FAILED : (uint8_t)publish(forecaster, hosted, session, i, &assign->items[item]);
-            shm_counter_add(forecaster->parts.counters,
-                            done->status[item] == WIRE_ITEM_OK ? SHM_COUNTER_FORECASTS : SHM_COUNTER_FORECASTS_FAILED, 1);
-        }
+        forecaster->held = run;
+        batch->open++;
+        if (!forecaster->parts.overlap)
+            forecaster_flush(forecaster);
     }
-    shm_counter_add(forecaster->parts.counters, SHM_COUNTER_BATCHES_RUN, 1);
+    settle(forecaster, batch);
     return FORECASTER_OK;
 }

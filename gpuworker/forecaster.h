@@ -1,6 +1,10 @@
 /* The models of a configuration on one backend: weights loaded, one session a bucket, ready to turn a batch into published forecasts.
  *
- * forecaster_open does everything that allocates, compiles or captures; forecaster_run does none of it. One thread, the backend's. */
+ * forecaster_open and forecaster_join do everything that allocates, compiles or captures; forecaster_run does none of it.
+ *
+ * Where the device works by itself (parts.overlap), the host encodes and publishes one batch while the device computes the next: the last
+ * results of a batch stay unpublished until the next forecaster_run has started the device, or forecaster_flush. Call that as soon as there is no
+ * next batch at hand, and before the segment is left. One thread, the backend's. */
 #ifndef BARCAST_GPUWORKER_FORECASTER_H
 #define BARCAST_GPUWORKER_FORECASTER_H
 
@@ -23,6 +27,10 @@ typedef struct {
     backend_t *backend;
     publisher_t *publisher;
     shm_counters_t *counters;
+    bool overlap;
+    /* Called once a batch, when all its forecasts are out: every item's outcome in done->status, valid during the call. */
+    void (*finished)(void *context, const wire_done_t *done);
+    void *context;
 } forecaster_parts_t;
 
 /* Loads every model and opens its buckets, biggest first; buckets that do not fit in memory are left out with a warning. */
@@ -35,8 +43,11 @@ uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[
 /* Makes room for the windows of that segment's symbols and forgets those of the one before. All that allocates but forecaster_open. */
 int forecaster_join(forecaster_t *forecaster, const shm_segment_t *segment);
 
-/* Forecasts the items in order, in runs of the smallest bucket that fits, and publishes each. done->status gets every item's outcome, done->count
- * and compute_ns are set. An item's failure is its status; the negative code is FORECASTER_ERR_DEVICE alone. */
-int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign, wire_done_t *done);
+/* Forecasts the items in order, in runs of the smallest bucket that fits, and publishes each. A failure of an item is its status; the negative
+ * code is FORECASTER_ERR_DEVICE alone: then the batch is not finished and error_text() names the device and what failed on it. */
+int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign);
+
+/* Publishes what the last run has left. False: nothing. */
+bool forecaster_flush(forecaster_t *forecaster);
 
 #endif

@@ -40,7 +40,7 @@ struct worker {
 
     wire_buffer_t *encoded;
     wire_item_t *items; /* [WIRE_ITEMS_MOST] */
-    uint8_t *status;    /* [WIRE_ITEMS_MOST] */
+    uint64_t batch_id;  /* the last one that was assigned */
     wire_ready_t ready;
     char scheduler[WIRE_NAME_BYTES]; /* the instance that we talk to */
     int64_t heard_ns;                /* when it last said something */
@@ -125,13 +125,24 @@ static int open_sockets(worker_t *worker)
     return WORKER_OK;
 }
 
+static void batch_finished(void *context, const wire_done_t *done)
+{
+    worker_t *worker = context;
+    say(worker, wire_done_encode(worker->encoded, done));
+    if (done->batch_id == worker->batch_id)
+        beat_set_batch(worker->beat, 0);
+}
+
 static int open_forecaster(worker_t *worker)
 {
     forecaster_parts_t parts = {.config = worker->config,
                                 .worker = worker->name,
                                 .backend = worker->backend,
                                 .publisher = worker->publisher,
-                                .counters = worker->counters};
+                                .counters = worker->counters,
+                                .overlap = backend_kind(worker->backend) != BACKEND_CPU, /* whose work is the host's own */
+                                .finished = batch_finished,
+                                .context = worker};
     int rc = forecaster_open(&parts, &worker->forecaster);
     if (rc < 0)
         return rc == FORECASTER_ERR_DEVICE ? WORKER_ERR_DEVICE : WORKER_ERR_CONFIG;
@@ -188,9 +199,8 @@ int worker_open(const worker_options_t *options, worker_t **out)
     worker->stop = options->stop;
     snprintf(worker->name, sizeof worker->name, "worker.%u", options->index);
     worker->items = calloc(WIRE_ITEMS_MOST, sizeof *worker->items);
-    worker->status = calloc(WIRE_ITEMS_MOST, sizeof *worker->status);
     int rc = WORKER_ERR_SYSTEM;
-    if (!worker->items || !worker->status || wire_buffer_open(WIRE_ITEMS_MOST, &worker->encoded) < 0) {
+    if (!worker->items || wire_buffer_open(WIRE_ITEMS_MOST, &worker->encoded) < 0) {
         error_set(rc, "out of memory");
         goto fail;
     }
@@ -223,7 +233,6 @@ void worker_close(worker_t *worker)
     shm_counters_leave(worker->counters);
     wire_buffer_close(worker->encoded);
     free(worker->items);
-    free(worker->status);
     free(worker);
 }
 
@@ -232,9 +241,19 @@ void worker_close(worker_t *worker)
 /* The segment of another epoch is joined when it is the one that exists; otherwise the batch's symbol ids mean nothing to us. */
 static bool same_segment(worker_t *worker, uint64_t epoch)
 {
-    if (epoch != worker->epoch && join_segment(worker) != SHM_OK)
-        return false;
-    return epoch == worker->epoch;
+    if (epoch == worker->epoch)
+        return true;
+    forecaster_flush(worker->forecaster);
+    return join_segment(worker) == SHM_OK && epoch == worker->epoch;
+}
+
+static void refuse_stale(worker_t *worker, const wire_assign_t *assign)
+{
+    uint8_t status[WIRE_ITEMS_MOST];
+    wire_done_t done = {.batch_id = assign->batch_id, .count = assign->count, .status = status};
+    snprintf(done.worker, sizeof done.worker, "%s", worker->name);
+    memset(status, WIRE_ITEM_STALE, assign->count);
+    batch_finished(worker, &done);
 }
 
 static int handle_assign(worker_t *worker, const void *data, size_t bytes)
@@ -243,18 +262,12 @@ static int handle_assign(worker_t *worker, const void *data, size_t bytes)
     int rc = wire_assign_decode(data, bytes, &assign);
     if (rc < 0)
         return rc;
-    wire_done_t done = {.batch_id = assign.batch_id, .count = assign.count, .status = worker->status};
-    snprintf(done.worker, sizeof done.worker, "%s", worker->name);
-
+    worker->batch_id = assign.batch_id;
     beat_set_batch(worker->beat, assign.batch_id);
     if (!same_segment(worker, assign.epoch))
-        memset(done.status, WIRE_ITEM_STALE, assign.count);
-    else if (forecaster_run(worker->forecaster, worker->segment, &assign, &done) < 0) {
+        refuse_stale(worker, &assign);
+    else if (forecaster_run(worker->forecaster, worker->segment, &assign) < 0)
         worker->device_failed = true;
-        return WIRE_OK;
-    }
-    say(worker, wire_done_encode(worker->encoded, &done));
-    beat_set_batch(worker->beat, 0);
     return WIRE_OK;
 }
 
@@ -296,7 +309,7 @@ static void handle(worker_t *worker, const void *data, size_t bytes)
                     (unsigned long long)held_back);
 }
 
-/* Everything that the scheduler has sent so far. */
+/* Everything that the scheduler has sent so far. A batch's last forecasts are published once no other batch is at hand. */
 static void handle_all(worker_t *worker)
 {
     while (!worker->device_failed) {
@@ -306,7 +319,7 @@ static void handle_all(worker_t *worker)
         if (received)
             handle(worker, zmq_msg_data(&message), zmq_msg_size(&message));
         zmq_msg_close(&message);
-        if (!received)
+        if (!received && !forecaster_flush(worker->forecaster))
             return;
     }
 }

@@ -61,6 +61,12 @@ static int enqueue(session_t *session)
     return rc < 0 ? session_error(rc) : SESSION_OK;
 }
 
+static int start(session_t *session)
+{
+    session->family->prepare(session->state);
+    return enqueue(session);
+}
+
 static int finish(const session_t *session)
 {
     return backend_synchronize(session->backend) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
@@ -68,10 +74,7 @@ static int finish(const session_t *session)
 
 static int run(session_t *session)
 {
-    int rc;
-
-    session->family->prepare(session->state);
-    rc = enqueue(session);
+    int rc = start(session);
     return rc < 0 ? rc : finish(session);
 }
 
@@ -132,6 +135,17 @@ int session_run(session_t *session, uint32_t count)
 {
     int rc = accept_run(session, count);
     return rc < 0 ? rc : run(session);
+}
+
+int session_start(session_t *session, uint32_t count)
+{
+    int rc = accept_run(session, count);
+    return rc < 0 ? rc : start(session);
+}
+
+int session_wait(session_t *session)
+{
+    return finish(session);
 }
 
 int session_run_timed(session_t *session, uint32_t count, int64_t *device_ns)

@@ -27,6 +27,10 @@ model_input_t *session_input(session_t *session);
 /* Forecasts series 0 .. count-1, 1 <= count <= batch; the rest are padded with series 0 and thrown away. Blocks until the results are in
  * host memory. */
 int session_run(session_t *session, uint32_t count);
+/* The same in two: start enqueues it and returns at once where the device works by itself; wait blocks until the results are there. In between,
+ * neither the inputs nor the outputs may be touched. After a failed start there is nothing to wait for. */
+int session_start(session_t *session, uint32_t count);
+int session_wait(session_t *session);
 /* The same, with the device's own time for it. A graph is replayed twice, one right behind the other, and the second one timed: so no wait
  * for the host is in it. */
 int session_run_timed(session_t *session, uint32_t count, int64_t *device_ns);
