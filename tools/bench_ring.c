@@ -354,8 +354,19 @@ static double median_ns(int64_t *values_ps, const bench_ring_t *bench)
     return bench_figures(values_ps, bench->rounds).p50 / 1000;
 }
 
+/* What readers cost, in percent: the median over the rounds, each with its neighbour, so that slow drifts of the machine fall out.
+ * Call it before the medians, which sort. */
+static double reader_cost(const bench_ring_t *bench)
+{
+    int64_t ppm[ROUNDS_MOST];
+    for (uint32_t round = 0; round < bench->rounds; round++)
+        ppm[round] = bench->append_ps[1][round] * 1000000 / bench->append_ps[0][round];
+    return bench_figures(ppm, bench->rounds).p50 / 10000 - 100;
+}
+
 static void print_figures(bench_ring_t *bench, bool json)
 {
+    double cost = reader_cost(bench);
     double ours = median_ns(bench->ours_ps, bench), ck = median_ns(bench->ck_ps, bench);
     double append[2] = {median_ns(bench->append_ps[0], bench), median_ns(bench->append_ps[1], bench)};
     double wake[2] = {median_ns(bench->wake_ps[0], bench), median_ns(bench->wake_ps[1], bench)};
@@ -364,8 +375,8 @@ static void print_figures(bench_ring_t *bench, bool json)
                ours);
         if (ck > 0)
             printf("\"ck_ns\":%.2f,\"throughput_ratio\":%.3f,", ck, ck / ours);
-        printf("\"readers\":%" PRIu32 ",\"append_ns\":[%.2f,%.2f],\"wake_ns\":[%.1f,%.1f],", bench->readers, append[0], append[1],
-               wake[0], wake[1]);
+        printf("\"readers\":%" PRIu32 ",\"append_ns\":[%.2f,%.2f],\"reader_cost_percent\":%.2f,\"wake_ns\":[%.1f,%.1f],",
+               bench->readers, append[0], append[1], cost, wake[0], wake[1]);
         bench_print_machine_json(stdout);
         puts("}");
         return;
