@@ -5,7 +5,6 @@
 #include "base/log.h"
 #include "gpuworker/engine/session.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +57,7 @@ struct forecaster {
     run_t *held;    /* computed, but not published yet */
     float *kept;    /* room for all results of any session */
     float *samples; /* one forecast's published samples, [fields][samples][horizon] */
-    log_limit_t not_finite, run_failed;
+    log_limit_t not_published, run_failed;
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------- */
@@ -85,6 +84,18 @@ static model_shape_t shape_of(const config_model_t *config, uint32_t variates, u
     return shape;
 }
 
+static int open_error(int session_rc)
+{
+    switch (session_rc) {
+    case SESSION_ERR_MEMORY:
+        return FORECASTER_ERR_MEMORY;
+    case SESSION_ERR_DEVICE:
+        return FORECASTER_ERR_DEVICE;
+    default:
+        return FORECASTER_ERR_MODEL;
+    }
+}
+
 /* Biggest bucket first: what fits then leaves room for no surprise later. */
 static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, backend_dtype_t precision)
 {
@@ -93,13 +104,12 @@ static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, back
         model_shape_t shape = shape_of(config, windows_field_count(hosted->windows), config->buckets[i], precision);
         session_t *session;
         int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
-        if (rc == SESSION_ERR_MEMORY && i > 0) {
+        if (rc == SESSION_ERR_MEMORY && (i > 0 || hosted->session_count > 0)) {
             log_warning("model %s: no session for batches of %u: %s", config->name, config->buckets[i], error_text());
             continue;
         }
         if (rc < 0)
-            return error_add(rc == SESSION_ERR_MEMORY ? FORECASTER_ERR_MEMORY : FORECASTER_ERR_MODEL, "session of batch %u",
-                             config->buckets[i]);
+            return error_add(open_error(rc), "session of batch %u", config->buckets[i]);
         memmove(hosted->sessions + 1, hosted->sessions, hosted->session_count * sizeof *hosted->sessions);
         hosted->sessions[0] = session;
         hosted->session_count++;
@@ -259,30 +269,19 @@ uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[
 
 /* ---- running ------------------------------------------------------------------------------------------------------------------- */
 
-static bool all_finite(const float *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(values[i]))
-            return false;
-    return true;
-}
-
-/* Points the message's fields at series `place` of the run's output; false when a value is not finite. */
-static bool take_output(forecaster_t *forecaster, const run_t *run, uint32_t place)
+/* Points the message's fields at series `place` of the run's output. */
+static void take_output(forecaster_t *forecaster, const run_t *run, uint32_t place)
 {
     hosted_t *hosted = run->hosted;
     const model_shape_t *shape = session_shape(run->session);
     const model_output_t *output = &run->output;
     size_t horizon = shape->horizon, quantiles = hosted->message.quantile_count;
-    bool finite = true;
     for (uint32_t i = 0; i < shape->variates; i++) {
         size_t row = (size_t)place * shape->variates + i;
         wire_field_t *field = &hosted->message.fields[i];
         field->mean = output->mean ? output->mean + row * horizon : NULL;
         field->quantiles = output->quantiles ? output->quantiles + row * quantiles * horizon : NULL;
         field->samples = NULL;
-        finite = finite && (!field->mean || all_finite(field->mean, horizon)) &&
-                 (!field->quantiles || all_finite(field->quantiles, quantiles * horizon));
         if (hosted->config->publish_samples && output->samples) {
             float *to = forecaster->samples + (size_t)i * shape->samples * horizon;
             for (size_t sample = 0; sample < shape->samples; sample++) {
@@ -290,10 +289,8 @@ static bool take_output(forecaster_t *forecaster, const run_t *run, uint32_t pla
                 memcpy(to + sample * horizon, output->samples + from, horizon * sizeof *to);
             }
             field->samples = to;
-            finite = finite && all_finite(to, shape->samples * horizon);
         }
     }
-    return finite;
 }
 
 static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, uint32_t place)
@@ -301,14 +298,8 @@ static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, ui
     hosted_t *hosted = run->hosted;
     const window_t *window = &run->slots[place].window;
     const wire_item_t *item = &run->slots[place].item;
-    uint64_t held_back;
-    if (!take_output(forecaster, run, place)) {
-        if (log_allow(&forecaster->not_finite, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
-            log_warning("model %s gave no finite forecast for %s (%llu more complaints of this kind were held back)",
-                        hosted->config->name, window->symbol, (unsigned long long)held_back);
-        return WIRE_ITEM_FAILED;
-    }
     wire_forecast_t *message = &hosted->message;
+    take_output(forecaster, run, place);
     snprintf(message->symbol, sizeof message->symbol, "%s", window->symbol);
     message->interval_ns = window->interval_ns;
     message->cutoff_ns = window->cutoff_ns;
@@ -319,9 +310,12 @@ static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, ui
     message->assigned_ns = run->assigned_ns;
     message->computed_ns = run->computed_ns;
     message->created_ns = clock_realtime_ns();
+    /* That all values are finite is looked at there. */
     if (publisher_send(forecaster->parts.publisher, hosted->index, item->symbol_id, message) < 0) {
-        if (log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
-            log_warning("model %s, %s: cannot publish: %s", hosted->config->name, window->symbol, error_text());
+        uint64_t held_back;
+        if (log_allow(&forecaster->not_published, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
+            log_warning("model %s, %s: cannot publish: %s (%llu more complaints of this kind were held back)", hosted->config->name,
+                        window->symbol, error_text(), (unsigned long long)held_back);
         return WIRE_ITEM_FAILED;
     }
     shm_latency_record(forecaster->parts.counters, message->published_ns - item->stored_ns);

@@ -14,7 +14,7 @@
 enum {
     FORECASTER_OK = 0,
     FORECASTER_ERR_MODEL = -1,  /* a model or session that cannot be opened: error_text() names it */
-    FORECASTER_ERR_MEMORY = -2, /* not even the smallest bucket fits */
+    FORECASTER_ERR_MEMORY = -2, /* not one bucket fits */
     FORECASTER_ERR_DEVICE = -3  /* the device failed: nothing works any more */
 };
 
@@ -33,7 +33,8 @@ typedef struct {
     void *context;
 } forecaster_parts_t;
 
-/* Loads every model and opens its buckets, biggest first; buckets that do not fit in memory are left out with a warning. */
+/* Loads every model and opens its buckets, biggest first; buckets that do not fit in memory are left out with a warning that says what was
+ * asked for and what was free. */
 int forecaster_open(const forecaster_parts_t *parts, forecaster_t **out);
 void forecaster_close(forecaster_t *forecaster);
 

@@ -102,15 +102,15 @@ static bool catch_signals(void)
 
 static int work(const worker_options_t *options)
 {
-    worker_t *worker;
+    worker_t *worker = NULL;
     int rc = worker_open(options, &worker);
     if (rc == WORKER_OK) {
         log_info("ready");
         rc = worker_run(worker);
-        worker_close(worker);
     }
-    if (rc < 0)
+    if (rc < 0) /* before closing: that may fail as well on a broken device */
         log_error("%s", error_text());
+    worker_close(worker);
     return rc < 0 ? EXIT_FAILED : EXIT_OK;
 }
 

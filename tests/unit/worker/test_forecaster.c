@@ -1,4 +1,6 @@
-/* A forecaster that publishes a batch while the next one is computed. */
+/* A forecaster that publishes a batch while the next one is computed, on a device that may have too little memory or fail. */
+#include "base/error.h"
+#include "gpuworker/engine/session.h"
 #include "gpuworker/forecaster.h"
 #include "shm/ring.h"
 
@@ -30,6 +32,26 @@ typedef struct {
     uint8_t status[BATCHES_MOST][SYMBOLS];
 } fixture_t;
 
+static uint32_t biggest_that_fits; /* batch of a session; 0: all fit */
+static bool device_fails;
+
+int __real_session_open(model_t *model, const model_shape_t *shape, bool graphs, session_t **out);
+int __wrap_session_open(model_t *model, const model_shape_t *shape, bool graphs, session_t **out);
+int __real_session_wait(session_t *session);
+int __wrap_session_wait(session_t *session);
+
+int __wrap_session_open(model_t *model, const model_shape_t *shape, bool graphs, session_t **out)
+{
+    if (biggest_that_fits && shape->batch > biggest_that_fits)
+        return error_set(SESSION_ERR_MEMORY, "cache: no device memory for 200 MB, 100 of 1000 MB are free");
+    return __real_session_open(model, shape, graphs, out);
+}
+
+int __wrap_session_wait(session_t *session)
+{
+    return device_fails ? error_set(SESSION_ERR_DEVICE, "synchronize: an illegal memory access") : __real_session_wait(session);
+}
+
 static void note_finished(void *context, const wire_done_t *done)
 {
     fixture_t *f = context;
@@ -56,6 +78,19 @@ static void make_segment(fixture_t *f)
     }
 }
 
+static int open_forecaster(fixture_t *f)
+{
+    forecaster_parts_t parts = {.config = f->config,
+                                .worker = "worker.0",
+                                .backend = f->backend,
+                                .publisher = f->publisher,
+                                .counters = f->counters,
+                                .overlap = true,
+                                .finished = note_finished,
+                                .context = f};
+    return forecaster_open(&parts, &f->forecaster);
+}
+
 static int setup(void **state)
 {
     fixture_t *f = calloc(1, sizeof *f);
@@ -78,20 +113,11 @@ static int setup(void **state)
     publisher_serve(f->publisher);
 
     assert_int_equal(backend_open(&(backend_options_t){.kind = BACKEND_CPU, .threads = 1}, &f->backend), BACKEND_OK);
-    forecaster_parts_t parts = {.config = f->config,
-                                .worker = "worker.0",
-                                .backend = f->backend,
-                                .publisher = f->publisher,
-                                .counters = f->counters,
-                                .overlap = true,
-                                .finished = note_finished,
-                                .context = f};
-    assert_int_equal(forecaster_open(&parts, &f->forecaster), FORECASTER_OK);
+    assert_int_equal(open_forecaster(f), FORECASTER_OK);
     assert_int_equal(forecaster_join(f->forecaster, f->segment), FORECASTER_OK);
     *state = f;
     return 0;
 }
-
 static int teardown(void **state)
 {
     fixture_t *f = *state;
@@ -206,6 +232,38 @@ static void batch_of_an_unknown_model_fails(void **state)
     assert_int_equal(f->status[0][0], WIRE_ITEM_FAILED);
 }
 
+static void bucket_that_does_not_fit_is_left_out(void **state)
+{
+    fixture_t *f = *state;
+    wire_session_t sessions[WIRE_SESSIONS_MOST];
+    forecaster_close(f->forecaster);
+    f->forecaster = NULL;
+    biggest_that_fits = 1;
+    int rc = open_forecaster(f);
+    biggest_that_fits = 0;
+    assert_int_equal(rc, FORECASTER_OK);
+    assert_int_equal(forecaster_sessions(f->forecaster, sessions), 1);
+    assert_int_equal(sessions[0].batch, 1);
+}
+
+static void device_that_fails_is_named_with_what_failed(void **state)
+{
+    fixture_t *f = *state;
+    run(f, 1, 0, 1);
+    wire_item_t item = {.symbol_id = 1, .end = BARS};
+    wire_assign_t assign = {.batch_id = 2, .model = "base", .count = 1, .items = &item};
+    device_fails = true;
+    int rc = forecaster_run(f->forecaster, f->segment, &assign);
+    device_fails = false;
+    assert_int_equal(rc, FORECASTER_ERR_DEVICE);
+    assert_non_null(strstr(error_text(), "cpu"));
+    assert_non_null(strstr(error_text(), "model base"));
+    assert_non_null(strstr(error_text(), "synchronize: an illegal memory access"));
+    assert_int_equal(f->finished, 1); /* what was computed before is out, the batch that failed is not finished */
+    assert_int_equal(f->batch_id[0], 1);
+    assert_false(forecaster_flush(f->forecaster));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +271,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(batch_of_several_runs_is_finished_with_its_last, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_without_a_window_is_finished_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_of_an_unknown_model_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(bucket_that_does_not_fit_is_left_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(device_that_fails_is_named_with_what_failed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* A worker in a thread of its own, with the test as its scheduler and its subscriber. */
 #include "base/clock.h"
+#include "gpuworker/engine/session.h"
 #include "gpuworker/worker.h"
 #include "shm/counters.h"
 #include "shm/ring.h"
@@ -8,6 +9,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,16 @@ typedef struct {
     int result; /* of worker_run, once joined */
     wire_buffer_t *encoded;
 } fixture_t;
+
+static atomic_bool device_fails;
+
+int __real_session_wait(session_t *session);
+int __wrap_session_wait(session_t *session);
+
+int __wrap_session_wait(session_t *session)
+{
+    return atomic_load(&device_fails) ? SESSION_ERR_DEVICE : __real_session_wait(session);
+}
 
 static void make_segment(fixture_t *f)
 {
@@ -352,6 +364,30 @@ static void worker_told_to_stop_takes_leave(void **state)
     assert_int_equal(f->result, WORKER_OK);
 }
 
+static void worker_whose_device_fails_ends_without_a_word(void **state)
+{
+    fixture_t *f = *state;
+    wire_ready_t ready;
+    wait_for_ready(f, &ready);
+    atomic_store(&device_fails, true);
+    wire_item_t item = {.symbol_id = 0, .end = BARS};
+    assign(f, 6, f->epoch, &item, 1);
+    assert_int_equal(pthread_join(f->thread, NULL), 0);
+    atomic_store(&device_fails, false);
+    assert_int_equal(f->result, WORKER_ERR_DEVICE);
+    for (;;) { /* no DONE, which would settle the batch, and no DRAIN: the scheduler gives it to another worker */
+        zmq_pollitem_t wait = {.socket = f->router, .events = ZMQ_POLLIN};
+        if (zmq_poll(&wait, 1, 100) == 0)
+            break;
+        char frame[4096];
+        wire_type_t type;
+        zmq_recv(f->router, frame, sizeof frame, 0);
+        int bytes = zmq_recv(f->router, frame, sizeof frame, 0);
+        assert_int_equal(wire_peek(frame, (size_t)bytes, &type), WIRE_OK);
+        assert_true(type != WIRE_DONE && type != WIRE_DRAIN);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +398,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(heartbeats_say_that_the_worker_is_ready, setup, teardown),
         cmocka_unit_test_setup_teardown(malformed_messages_are_survived, setup, teardown),
         cmocka_unit_test_setup_teardown(worker_told_to_stop_takes_leave, setup, teardown),
+        cmocka_unit_test_setup_teardown(worker_whose_device_fails_ends_without_a_word, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
