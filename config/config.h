@@ -96,9 +96,9 @@ typedef struct {
         int64_t quarantine_ns;       /* how long it is then left out */
     } scheduler;
     struct {
-        uint32_t count;
+        uint32_t count; /* 0: as many as there are devices, see instance_plan_workers in tools/ */
         config_device_t device;
-        uint32_t device_first; /* GPU index of worker 0; worker i uses device_first + i % GPUs */
+        uint32_t device_first; /* worker i uses GPU (device_first + i) % GPUs */
         uint32_t threads;      /* CPU threads of one worker */
         bool graphs;
     } worker;

@@ -99,8 +99,9 @@ const config_key_t config_keys[] = {
     {CONFIG_SECTION_SCHEDULER, "quarantine", CONFIG_VALUE_DURATION, "60s", ROOT(scheduler.quarantine_ns), .least = 10 * MS,
      .most = 7 * DAY, .doc = "For how long."},
 
-    {CONFIG_SECTION_WORKER, "count", CONFIG_VALUE_U32, "1", ROOT(worker.count), .least = 1, .most = 64,
-     .doc = "Workers that `barcast run` starts; one a GPU is right, several may share one."},
+    {CONFIG_SECTION_WORKER, "count", CONFIG_VALUE_U32, "1", ROOT(worker.count), .least = 0, .most = 64,
+     .doc = "Workers that `barcast run` starts. 0: one for each GPU, and a single one on the CPU. More than there are GPUs share "
+            "them."},
     {CONFIG_SECTION_WORKER, "device", CONFIG_VALUE_WORD, "auto", ROOT(worker.device), .words = device_words,
      .doc = "auto: CUDA where there is a GPU, else the CPU."},
     {CONFIG_SECTION_WORKER, "device_first", CONFIG_VALUE_U32, "0", ROOT(worker.device_first), .least = 0, .most = 63,

@@ -288,6 +288,13 @@ static int supervise(run_t *run)
     return status;
 }
 
+static config_device_t device_of(const run_t *run)
+{
+    if (!run->device)
+        return run->config->worker.device;
+    return strcmp(run->device, "cpu") == 0 ? CONFIG_DEVICE_CPU : CONFIG_DEVICE_CUDA;
+}
+
 int cmd_run(int argc, char **argv)
 {
     static run_t run;
@@ -323,13 +330,13 @@ int cmd_run(int argc, char **argv)
         log_error("%s", error_text());
         return 2;
     }
-    run.worker_count = run.config->worker.count;
+    run.worker_count = instance_plan_workers(run.config, device_of(&run));
     int status = 1;
-    if (instance_claim(run.config, &run.instance) < 0) {
+    if (instance_claim(run.config, run.worker_count, &run.instance) < 0) {
         log_error("%s", error_text());
     } else {
         status = supervise(&run);
-        instance_remove(run.config, run.worker_count, &run.instance);
+        instance_remove(run.config, &run.instance);
     }
     config_free(run.config);
     return status;

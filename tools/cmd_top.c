@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "tools/instance.h"
 #include "tools/options.h"
 #include "tools/snapshot.h"
 
@@ -23,6 +24,7 @@ enum { SCREEN_BYTES = 16384, LINES_WITHOUT_TERMINAL = 1000 };
 
 typedef struct {
     const config_t *config;
+    uint32_t worker_count;
     snapshot_t before, now;
     char text[SCREEN_BYTES];
     size_t used;
@@ -148,7 +150,7 @@ static void draw(top_t *top)
 static void take(top_t *top)
 {
     top->before = top->now;
-    snapshot_take(top->config->instance.name, top->config->worker.count, &top->now);
+    snapshot_take(top->config->instance.name, top->worker_count, &top->now);
 }
 
 /* ---- once, for files and pipes ------------------------------------------------------------------------------------------------- */
@@ -268,6 +270,7 @@ int cmd_top(int argc, char **argv)
     }
     static top_t top; /* too big for a stack */
     top.config = config;
+    top.worker_count = instance_workers(config);
     int status = once || !isatty(STDOUT_FILENO) ? print_once(&top, interval_s) : show_live(&top, interval_s);
     config_free(config);
     return status;

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "tools/instance.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,7 +70,8 @@ int subscriber_connect(subscriber_t *subscriber, const char *endpoint)
 
 int subscriber_connect_all(subscriber_t *subscriber, const config_t *config)
 {
-    for (uint32_t i = 0; i < config->worker.count; i++) {
+    uint32_t workers = instance_workers(config);
+    for (uint32_t i = 0; i < workers; i++) {
         char endpoint[CONFIG_TEXT_BYTES];
         if (config_publish_endpoint(config, i, endpoint) < 0)
             return SUBSCRIBER_ERR_SYSTEM;
