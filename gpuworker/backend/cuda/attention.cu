@@ -4,11 +4,13 @@
  * qkv [rows][T][3][heads][head_dim], out [rows][T][heads][head_dim], prefix k, v [prefix rows][heads][prefix_tokens][head_dim],
  * tail k, v [rows][heads][tail_tokens][head_dim]: all F32, or all BF16.
  *
- * Prefill: a block a row and head. Its groups first write the rotated k, and v, of all tokens to the cache; then each takes
- * queries and reads the cache back, which only this block has written. Decode: a group a row and head, the samples of one prefix
- * row next to one another, so that a warp reads a prefix once for several of them and a block keeps it in L1; its own k and v go
- * to the tail first and are read back by the lanes that wrote them. */
+ * Prefill: a block a row and head. Its groups first write the rotated k, and v, of all tokens to the cache, and to shared memory
+ * where they fit; then each takes queries. Decode: a group a row and head, the samples of one prefix row next to one another, so
+ * that a warp reads a prefix once for several of them and a block keeps it in L1; the row's own k and v stay in registers on
+ * their way to the tail. */
 #include "gpuworker/backend/cuda/attention.cuh"
+
+enum { DECODE_BLOCKS_A_SM = 5 };
 
 typedef struct {
     const void *qkv;
@@ -16,8 +18,9 @@ typedef struct {
     void *prefix_k, *prefix_v, *tail_k, *tail_v;
     const float *table;
     const int32_t *index, *first, *step;
-    int64_t rows, samples, variates, index_stride;
-    int tokens, prefix_tokens, tail_tokens, heads, head_dim, rotary_dim;
+    int64_t rows, index_stride;
+    unsigned samples, variates, heads, items; /* items: rows · heads, of a decode */
+    int tokens, prefix_tokens, tail_tokens, head_dim, rotary_dim;
     bool interleaved;
     float scale;
 } attention_t;
@@ -56,21 +59,21 @@ static __device__ __forceinline__ const float *table_row(const attention_t &op, 
     return op.table == NULL ? NULL : op.table + (int64_t)op.index[prefix_row * op.index_stride + column] * 4 * op.rotary_dim;
 }
 
-/* The rotated k, and v, of one token to their place in a cache. */
-template <typename G>
-static __device__ __forceinline__ void append(const attention_t &op, const typename G::T *k, const typename G::T *v,
-                                              typename G::T *to_k, typename G::T *to_v, const float *table, int at)
+/* A value as a cache of element type T will give it back. */
+template <typename T> static __device__ __forceinline__ float as_kept(float value)
 {
-    float value[G::PER];
+    return to_float(from_float<T>(value));
+}
 
-    if (at >= op.head_dim)
-        return;
+/* The rotated k, and v, of one token. */
+template <typename G>
+static __device__ __forceinline__ void load_key_value(const attention_t &op, const typename G::T *k, const typename G::T *v,
+                                                      const float *table, int at, float (&key)[G::PER], float (&value)[G::PER])
+{
     load<G::PER>(value, v + at);
-    store<G::PER>(to_v + at, value);
-    load<G::PER>(value, k + at);
+    load<G::PER>(key, k + at);
     if (table != NULL)
-        rotate<G>(value, k, at, table + 2 * op.rotary_dim, table + 3 * op.rotary_dim, op.rotary_dim, op.interleaved);
-    store<G::PER>(to_k + at, value);
+        rotate<G>(key, k, at, table + 2 * op.rotary_dim, table + 3 * op.rotary_dim, op.rotary_dim, op.interleaved);
 }
 
 template <typename G>
@@ -87,57 +90,92 @@ static __device__ __forceinline__ void load_query(const attention_t &op, query_t
         query.q[i] *= op.scale;
 }
 
-template <typename G> static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_prefill_kernel(const attention_t op)
+template <typename G>
+static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_prefill_kernel(const attention_t op, bool in_shared)
 {
     typedef typename G::T T;
-    int64_t row = (int64_t)blockIdx.x / op.heads, head = (int64_t)blockIdx.x % op.heads;
+    extern __shared__ uint4 shared[]; /* k, then v, [tokens][head_dim] */
+    int64_t row = blockIdx.x / op.heads, head = blockIdx.x % op.heads;
     int group = (int)threadIdx.x / G::LANES, groups = (int)blockDim.x / G::LANES;
     int64_t part = (int64_t)op.heads * op.head_dim, cache = (row * op.heads + head) * op.tokens * op.head_dim;
     const T *qkv = static_cast<const T *>(op.qkv) + row * op.tokens * 3 * part + head * op.head_dim;
     T *out = static_cast<T *>(op.out) + row * op.tokens * part + head * op.head_dim;
     T *cache_k = static_cast<T *>(op.prefix_k) + cache, *cache_v = static_cast<T *>(op.prefix_v) + cache;
+    T *shared_k = reinterpret_cast<T *>(shared), *shared_v = shared_k + (int64_t)op.tokens * op.head_dim;
 
     begin();
     int first = op.first != NULL ? op.first[row] : 0;
-    for (int token = group; token < op.tokens; token += groups) {
-        const T *q = qkv + token * 3 * part;
-        append<G>(op, q + part, q + 2 * part, cache_k + (int64_t)token * op.head_dim, cache_v + (int64_t)token * op.head_dim,
-                  table_row(op, row, token), query_t<G>(op.head_dim).at);
+    query_t<G> query(op.head_dim);
+    if (group < op.tokens)
+        load_query<G>(op, query, qkv + group * 3 * part, table_row(op, row, group));
+#pragma unroll 1
+    for (int token = group; token < op.tokens && query.active; token += groups) {
+        const T *k = qkv + token * 3 * part + part;
+        int to = token * op.head_dim + query.at;
+        float key[G::PER], value[G::PER];
+
+        load_key_value<G>(op, k, k + part, table_row(op, row, token), query.at, key, value);
+        store<G::PER>(cache_k + to, key);
+        store<G::PER>(cache_v + to, value);
+        if (in_shared) {
+            store_shared<G::PER>(shared_k + to, key);
+            store_shared<G::PER>(shared_v + to, value);
+        }
     }
     __syncthreads();
+    const T *keys = in_shared ? shared_k : cache_k, *values = in_shared ? shared_v : cache_v;
+#pragma unroll 1
     for (int token = group; token < op.tokens; token += groups) {
-        query_t<G> query(op.head_dim);
-        load_query<G>(op, query, qkv + token * 3 * part, table_row(op, row, token));
-        query.attend(cache_k, cache_v, op.head_dim, first, token + 1, [](int) { return true; });
+        if (token > group) {
+            query = query_t<G>(op.head_dim);
+            load_query<G>(op, query, qkv + token * 3 * part, table_row(op, row, token));
+        }
+        query.attend(
+            first, token + 1, [=](int key) { return keys + key * op.head_dim; },
+            [=](int key) { return values + key * op.head_dim; }, [](int) { return true; });
         query.finish(out + token * part);
     }
 }
 
-template <typename G> static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_decode_kernel(const attention_t op)
+template <typename G>
+static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM) attention_decode_kernel(const attention_t op)
 {
     typedef typename G::T T;
-    int64_t item = (int64_t)blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES;
-    int64_t sample = item % op.samples, head = item / op.samples % op.heads, prefix_row = item / op.samples / op.heads;
-    int64_t row = (prefix_row / op.variates * op.samples + sample) * op.variates + prefix_row % op.variates;
+    unsigned item = blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES;
+    unsigned sample = item % op.samples, head = item / op.samples % op.heads, prefix_row = item / op.samples / op.heads;
+    int64_t row = ((int64_t)(prefix_row / op.variates) * op.samples + sample) * op.variates + prefix_row % op.variates;
     int64_t part = (int64_t)op.heads * op.head_dim;
-    int64_t prefix = (prefix_row * op.heads + head) * op.prefix_tokens * op.head_dim,
+    int64_t prefix = ((int64_t)prefix_row * op.heads + head) * op.prefix_tokens * op.head_dim,
             tail = (row * op.heads + head) * op.tail_tokens * op.head_dim;
 
     begin();
-    if (item >= op.rows * op.heads)
+    if (item >= op.items)
         return;
     int step = *op.step, first = op.first != NULL ? op.first[prefix_row] : 0;
     const float *table = table_row(op, prefix_row, step);
     const T *q = static_cast<const T *>(op.qkv) + row * 3 * part + head * op.head_dim;
+    const T *prefix_k = static_cast<const T *>(op.prefix_k) + prefix, *prefix_v = static_cast<const T *>(op.prefix_v) + prefix;
     T *tail_k = static_cast<T *>(op.tail_k) + tail, *tail_v = static_cast<T *>(op.tail_v) + tail;
     query_t<G> query(op.head_dim);
+    float key[G::PER] = {}, value[G::PER] = {};
 
     load_query<G>(op, query, q, table);
-    append<G>(op, q + part, q + 2 * part, tail_k + (int64_t)step * op.head_dim, tail_v + (int64_t)step * op.head_dim, table,
-              query.at);
-    query.attend(static_cast<const T *>(op.prefix_k) + prefix, static_cast<const T *>(op.prefix_v) + prefix, op.head_dim, first,
-                 op.prefix_tokens, [](int) { return true; });
-    query.attend(tail_k, tail_v, op.head_dim, 0, step + 1, [](int) { return true; });
+    if (query.active) {
+        int64_t to = (int64_t)step * op.head_dim + query.at;
+
+        load_key_value<G>(op, q + part, q + 2 * part, table, query.at, key, value);
+        store<G::PER>(tail_k + to, key);
+        store<G::PER>(tail_v + to, value);
+#pragma unroll
+        for (int i = 0; i < G::PER; i++)
+            key[i] = as_kept<T>(key[i]);
+    }
+    query.attend_first(key, value);
+    query.attend(
+        first, op.prefix_tokens + step,
+        [=](int i) { return i < op.prefix_tokens ? prefix_k + i * op.head_dim : tail_k + (i - op.prefix_tokens) * op.head_dim; },
+        [=](int i) { return i < op.prefix_tokens ? prefix_v + i * op.head_dim : tail_v + (i - op.prefix_tokens) * op.head_dim; },
+        [](int) { return true; });
     query.finish(static_cast<T *>(op.out) + row * part + head * op.head_dim);
 }
 
@@ -145,13 +183,17 @@ template <typename T> static int attention_launch(const attention_t &op, bool pr
 {
     return with_geometry<T>("attention", op.head_dim, op.rotary_dim, [&](auto geometry) {
         typedef decltype(geometry) G;
-        int64_t queries = prefill ? op.tokens : op.rows * op.heads;
-        unsigned groups = (unsigned)(queries < G::GROUPS ? queries : G::GROUPS);
+        unsigned queries = prefill ? (unsigned)op.tokens : op.items;
+        unsigned groups = queries < G::GROUPS ? queries : (unsigned)G::GROUPS;
         unsigned threads = (groups * G::LANES + WARP - 1) / WARP * WARP;
 
-        if (prefill)
-            return launch("attention (prefill)", attention_prefill_kernel<G>, (unsigned)(op.rows * op.heads), threads, 0, stream,
-                          op);
+        if (prefill) {
+            size_t bytes = sizeof(T) * 2 * (size_t)op.tokens * (size_t)op.head_dim;
+            bool in_shared = bytes <= SHARED_BYTES_DEFAULT;
+
+            return launch("attention (prefill)", attention_prefill_kernel<G>, (unsigned)op.rows * op.heads, threads,
+                          in_shared ? bytes : 0, stream, op, in_shared);
+        }
         return launch("attention (decode)", attention_decode_kernel<G>, blocks_for(queries, threads / G::LANES), threads, 0, stream,
                       op);
     });
@@ -167,17 +209,21 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
     if (op->out.dtype != dtype || kv->prefix_k.dtype != dtype || kv->prefix_v.dtype != dtype ||
         (!prefill && (kv->tail_k.dtype != dtype || kv->tail_v.dtype != dtype)))
         return error_set(BACKEND_ERR_UNSUPPORTED, "attention: on CUDA qkv, out and the cache have one dtype");
+    if (op->rows * op->heads > INT32_MAX)
+        return error_set(BACKEND_ERR_UNSUPPORTED, "attention: %lld rows of %d heads are too many for CUDA", (long long)op->rows,
+                         op->heads);
     p.qkv = op->qkv.data;
     p.out = op->out.data;
     p.prefix_k = kv->prefix_k.data;
     p.prefix_v = kv->prefix_v.data;
     p.first = op->first != NULL ? static_cast<const int32_t *>(op->first->data) : NULL;
     p.rows = op->rows;
-    p.samples = op->samples;
-    p.variates = op->variates;
+    p.items = (unsigned)(op->rows * op->heads);
+    p.samples = (unsigned)op->samples;
+    p.variates = (unsigned)op->variates;
     p.tokens = (int)op->tokens;
     p.prefix_tokens = (int)kv->prefix_k.dim[2];
-    p.heads = op->heads;
+    p.heads = (unsigned)op->heads;
     p.head_dim = op->head_dim;
     p.scale = op->scale;
     p.interleaved = op->rope.interleaved;

@@ -28,7 +28,9 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 #pragma unroll
     for (int i = 0; i < G::PER; i++)
         query.q[i] *= scale;
-    query.attend(keys + part, keys + 2 * part, pitch, 0, variates, [=](int key) { return groups[key] == own; });
+    query.attend(
+        0, variates, [=](int key) { return keys + part + key * pitch; }, [=](int key) { return keys + 2 * part + key * pitch; },
+        [=](int key) { return groups[key] == own; });
     query.finish(out + ((set * variates + variate) * tokens + token) * part + head * head_dim);
 }
 

@@ -113,31 +113,69 @@ template <int COUNT, typename T> struct packed_t {
     typedef typename word_t<WORD>::type word;
 };
 
-template <int COUNT, typename T> static __device__ __forceinline__ void load(float (&to)[COUNT], const T *from)
+/* As they lie in memory; zeros where `active` is false. */
+template <int COUNT, typename T>
+static __device__ __forceinline__ void load_words(typename packed_t<COUNT, T>::word (&to)[packed_t<COUNT, T>::WORDS], const T *from,
+                                                  bool active)
 {
-    typedef packed_t<COUNT, T> packed;
-    typename packed::word words[packed::WORDS];
-    T values[COUNT];
+    typedef typename packed_t<COUNT, T>::word word;
 
 #pragma unroll
-    for (int i = 0; i < packed::WORDS; i++)
-        words[i] = reinterpret_cast<const typename packed::word *>(from)[i];
+    for (int i = 0; i < packed_t<COUNT, T>::WORDS; i++)
+        to[i] = active ? reinterpret_cast<const word *>(from)[i] : word{};
+}
+
+template <int COUNT, typename T>
+static __device__ __forceinline__ void unpack(float (&to)[COUNT],
+                                              const typename packed_t<COUNT, T>::word (&words)[packed_t<COUNT, T>::WORDS])
+{
+    T values[COUNT];
+
     memcpy(values, words, sizeof values);
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
         to[i] = to_float(values[i]);
 }
 
-template <int COUNT, typename T> static __device__ __forceinline__ void store(T *to, const float (&from)[COUNT])
+template <int COUNT, typename T> static __device__ __forceinline__ void load(float (&to)[COUNT], const T *from)
 {
-    typedef packed_t<COUNT, T> packed;
-    typename packed::word words[packed::WORDS];
+    typename packed_t<COUNT, T>::word words[packed_t<COUNT, T>::WORDS];
+
+    load_words<COUNT, T>(words, from, true);
+    unpack<COUNT, T>(to, words);
+}
+
+template <int COUNT, typename T>
+static __device__ __forceinline__ void pack(typename packed_t<COUNT, T>::word (&words)[packed_t<COUNT, T>::WORDS],
+                                            const float (&from)[COUNT])
+{
     T values[COUNT];
 
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
         values[i] = from_float<T>(from[i]);
     memcpy(words, values, sizeof values);
+}
+
+/* To shared memory. */
+template <int COUNT, typename T> static __device__ __forceinline__ void store_shared(T *to, const float (&from)[COUNT])
+{
+    typedef packed_t<COUNT, T> packed;
+    typename packed::word words[packed::WORDS];
+
+    pack<COUNT, T>(words, from);
+#pragma unroll
+    for (int i = 0; i < packed::WORDS; i++)
+        reinterpret_cast<typename packed::word *>(to)[i] = words[i];
+}
+
+/* To global memory. */
+template <int COUNT, typename T> static __device__ __forceinline__ void store(T *to, const float (&from)[COUNT])
+{
+    typedef packed_t<COUNT, T> packed;
+    typename packed::word words[packed::WORDS];
+
+    pack<COUNT, T>(words, from);
 #pragma unroll
     for (int i = 0; i < packed::WORDS; i++)
         __stwb(reinterpret_cast<typename packed::word *>(to) + i, words[i]); /* a plain one may be split into its fields */
