@@ -1,6 +1,6 @@
 /* The mixture of Student-t head (backend_student_t_t): its mean, or random draws from it.
  *
- * head F32 [rows · patch][4][K]: raw df, loc, scale, logits. A warp a value (row, p) and a share of its draws: lanes take
+ * head F32 [rows · patch][4][K]: raw df, loc, scale, logits. Usually a warp a value (row, p) and a share of its draws: lanes take
  * components, the transformed parameters and the running sums of the weights go to shared memory, then lanes take draws:
  * component by inverse cdf, Student-t by Bailey's polar form, with the random numbers of backend.h's coordinates. */
 #include <float.h>
@@ -8,7 +8,13 @@
 #include "gpuworker/backend/cuda/launch.cuh"
 #include "gpuworker/backend/philox.h"
 
-enum { MIXTURE_WARPS = 4, MIXTURE_COMPONENTS_MOST = 1024, MIXTURE_WARPS_WANTED = 4096 };
+enum {
+    MIXTURE_WARPS = 4,
+    MIXTURE_COMPONENTS_MOST = 1024,
+    MIXTURE_WARPS_WANTED = 4096,
+    SINGLE_THREADS = 64,
+    SINGLE_COMPONENTS_MOST = 32
+};
 
 typedef struct {
     const float *head, *out_loc, *out_scale;
@@ -71,36 +77,44 @@ static __device__ __forceinline__ float running_sum(float value)
     return value;
 }
 
-/* One draw a value, at most WARP components: a lane a value, but the components are picked by all lanes together, value by
- * value; so the logits are read in whole lines, and of the other parameters only the picked ones. */
-static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_single_kernel(const student_t_t op)
+/* One draw a value: a lane a value, which holds all logits in registers; of the other parameters only the picked ones are read. */
+static __global__ void __launch_bounds__(SINGLE_THREADS) student_t_single_kernel(const student_t_t op)
 {
-    int64_t first = ((int64_t)blockIdx.x * MIXTURE_WARPS + threadIdx.x / WARP) * WARP;
-    int lane = (int)threadIdx.x % WARP, components = op.components, picked = 0;
-    int64_t item = first + lane;
+    int64_t item = (int64_t)blockIdx.x * SINGLE_THREADS + threadIdx.x;
+    float weight[SINGLE_COMPONENTS_MOST], most = -INFINITY, total = 0, running = 0;
+    int picked = 0;
 
     begin();
-    if (first >= op.values)
+    if (item >= op.values)
         return;
-    item = item < op.values ? item : op.values - 1;
+    const float *raw = op.head + item * 4 * op.components;
+#pragma unroll
+    for (int k = 0; k < SINGLE_COMPONENTS_MOST; k += 4) {
+        float4 four = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
+        if (k < op.components)
+            four = *reinterpret_cast<const float4 *>(raw + 3 * op.components + k);
+        weight[k] = four.x;
+        weight[k + 1] = four.y;
+        weight[k + 2] = four.z;
+        weight[k + 3] = four.w;
+    }
     int64_t row = item / op.patch, p = item % op.patch;
     philox_t random = numbers(op, row, p, 0);
-    float pick = philox_uniform(random.word[0]);
-#pragma unroll 4
-    for (int i = 0; i < WARP; i++) {
-        int64_t value = first + i < op.values ? first + i : op.values - 1;
-        float logit = lane < components ? op.head[(value * 4 + 3) * components + lane] : -INFINITY;
-        float running = running_sum(expf(logit - max_lanes(logit)));
-        float target = __shfl_sync(0xffffffffu, pick, i) * __shfl_sync(0xffffffffu, running, WARP - 1);
-        unsigned below = __ballot_sync(0xffffffffu, lane < components - 1 && running <= target);
-        if (lane == i)
-            picked = __popc(below);
+#pragma unroll
+    for (int k = 0; k < SINGLE_COMPONENTS_MOST; k++)
+        most = fmaxf(most, weight[k]);
+#pragma unroll
+    for (int k = 0; k < SINGLE_COMPONENTS_MOST; k++)
+        total += weight[k] = expf(weight[k] - most);
+    float target = philox_uniform(random.word[0]) * total;
+#pragma unroll
+    for (int k = 0; k < SINGLE_COMPONENTS_MOST; k++) {
+        running += weight[k];
+        picked += k < op.components - 1 && running <= target;
     }
-    if (first + lane >= op.values)
-        return;
-    const float *raw = op.head + item * 4 * components + picked;
+    raw += picked;
     float t = t_draw(2.0f + softplus(raw[0]), philox_uniform(random.word[1]), philox_uniform(random.word[2]));
-    put(op, row, p, 0, 1, raw[components] + softplus(raw[2 * components]) * t);
+    put(op, row, p, 0, 1, raw[op.components] + softplus(raw[2 * op.components]) * t);
 }
 
 static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(const student_t_t op)
@@ -187,9 +201,9 @@ extern "C" int cuda_student_t_launch(const backend_student_t_t *op, cudaStream_t
     p.step = static_cast<const int32_t *>(op->step->data);
     p.paths = static_cast<float *>(op->paths.data);
     p.params = op->params != NULL ? static_cast<float *>(op->params->data) : NULL;
-    if (p.draws == 1 && p.components <= WARP && p.params == NULL)
-        return launch("student_t", student_t_single_kernel, blocks_for(p.values, MIXTURE_WARPS * WARP), MIXTURE_WARPS * WARP, 0,
-                      stream, p);
+    if (p.draws == 1 && p.params == NULL && p.components <= SINGLE_COMPONENTS_MOST && p.components % 4 == 0 &&
+        aligned_for(p.head, BACKEND_F32, p.components, 4))
+        return launch("student_t", student_t_single_kernel, blocks_for(p.values, SINGLE_THREADS), SINGLE_THREADS, 0, stream, p);
     while (p.values * shares < MIXTURE_WARPS_WANTED && (int64_t)shares * WARP < op->draws)
         shares *= 2;
     return launch("student_t", student_t_kernel, dim3(blocks_for(p.values, MIXTURE_WARPS), shares), MIXTURE_WARPS * WARP,
