@@ -89,7 +89,7 @@ const config_key_t config_keys[] = {
      .most = 1 * H, .doc = "A batch not finished by then goes to another worker. Well above the slowest run of a model."},
     {CONFIG_SECTION_SCHEDULER, "credits", CONFIG_VALUE_U32, "2", ROOT(scheduler.credits), .least = 1, .most = 16,
      .doc = "Batches that a worker holds at most: one that runs and one that waits keep it busy."},
-    {CONFIG_SECTION_SCHEDULER, "batch_max", CONFIG_VALUE_U32, "64", ROOT(scheduler.batch_max), .least = 1, .most = 4096,
+    {CONFIG_SECTION_SCHEDULER, "batch_max", CONFIG_VALUE_U32, "4096", ROOT(scheduler.batch_max), .least = 1, .most = 4096,
      .doc = "Series in a batch at most; the worker's buckets bound it too."},
     {CONFIG_SECTION_SCHEDULER, "linger", CONFIG_VALUE_DURATION, "0", ROOT(scheduler.linger_ns), .least = 0, .most = 10 * S,
      .doc =

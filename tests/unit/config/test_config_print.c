@@ -52,7 +52,7 @@ static void the_defaults_are_these(void **state)
                       .heartbeat_liveness = 3,
                       .deadline_ns = INT64_C(10000000000),
                       .credits = 2,
-                      .batch_max = 64,
+                      .batch_max = 4096,
                       .quarantine_after = 3,
                       .quarantine_ns = INT64_C(60000000000)},
         .worker = {.count = 1, .device = CONFIG_DEVICE_AUTO, .threads = 1, .graphs = true},
