@@ -315,9 +315,10 @@ static void bench_others(int64_t series, int64_t samples)
         backend_free(gpu, all[i]);
 }
 
-int main(void)
+/* bench_gpu_ops [ROWS...]: products of so many rows; without arguments all sizes, and the other ops. */
+int main(int argc, char **argv)
 {
-    static const int64_t rows[] = {1, 8, 16, 32, 64, 65, 128, 256, 512, 4096, 16384};
+    static const int64_t rows[] = {1, 8, 16, 32, 64, 128, 256, 512, 4096, 16384};
     static const int64_t series[] = {1, 64, 512};
 
     if (backend_device_count(BACKEND_CUDA) == 0) {
@@ -327,9 +328,12 @@ int main(void)
     need(backend_open(&(backend_options_t){.kind = BACKEND_CUDA}, &gpu));
     printf("%s\n", backend_name(gpu));
     for (size_t p = 0; p < sizeof products / sizeof *products; p++)
+        for (int i = 1; i < argc; i++)
+            bench_linear(&products[p], atoll(argv[i]));
+    for (size_t p = 0; argc == 1 && p < sizeof products / sizeof *products; p++)
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             bench_linear(&products[p], rows[r]);
-    for (size_t s = 0; s < sizeof series / sizeof *series; s++)
+    for (size_t s = 0; argc == 1 && s < sizeof series / sizeof *series; s++)
         bench_others(series[s], 256);
     backend_close(gpu);
     return 0;

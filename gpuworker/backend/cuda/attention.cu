@@ -172,9 +172,10 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM) 
     }
     query.attend_first(key, value);
     query.attend(
-        first, op.prefix_tokens + step,
-        [=](int i) { return i < op.prefix_tokens ? prefix_k + i * op.head_dim : tail_k + (i - op.prefix_tokens) * op.head_dim; },
-        [=](int i) { return i < op.prefix_tokens ? prefix_v + i * op.head_dim : tail_v + (i - op.prefix_tokens) * op.head_dim; },
+        first, op.prefix_tokens, [=](int i) { return prefix_k + i * op.head_dim; },
+        [=](int i) { return prefix_v + i * op.head_dim; }, [](int) { return true; });
+    query.attend(
+        0, step, [=](int i) { return tail_k + i * op.head_dim; }, [=](int i) { return tail_v + i * op.head_dim; },
         [](int) { return true; });
     query.finish(static_cast<T *>(op.out) + row * part + head * op.head_dim);
 }

@@ -286,7 +286,7 @@ int backend_cuda_open(const backend_options_t *options, backend_t **out)
     cuda->device = options->device;
     snprintf(cuda->base.name, sizeof cuda->base.name, "cuda:%d %.100s", options->device, properties.name);
     if ((rc = cuda_check("stream", cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking))) < 0 ||
-        (rc = cuda_upload_open(cuda)) < 0 || (rc = cuda_product_open(cuda)) < 0) {
+        (rc = cuda_upload_open(cuda)) < 0 || (rc = cuda_product_open(cuda, properties.name)) < 0) {
         cuda_close(&cuda->base);
         return error_add(rc, "cuda:%d", options->device);
     }

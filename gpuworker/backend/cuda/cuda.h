@@ -15,6 +15,7 @@
 typedef struct cuda_product_plan cuda_product_plan_t;
 typedef struct cuda_bias_shadow cuda_bias_shadow_t;
 typedef struct cuda_retired cuda_retired_t;
+typedef struct cuda_choices cuda_choices_t;
 
 enum { CUDA_SCRATCH_X, CUDA_SCRATCH_PRODUCT, CUDA_SCRATCHES };
 enum { CUDA_STAGES = 2 };
@@ -38,6 +39,7 @@ typedef struct {
     cublasLtHandle_t lt;
     void *workspace;
     cuda_product_plan_t *plans;
+    cuda_choices_t *choices; /* NULL: no memory for them */
 
     /* upload.c: pinned, used in turn */
     struct {
@@ -67,7 +69,7 @@ int cuda_weight_write(backend_t *backend, const backend_weight_t *weight, const 
 
 /* linear.c */
 int cuda_linear(backend_t *backend, const backend_linear_t *op);
-void cuda_linear_forget(backend_cuda_t *cuda, const void *bias); /* this memory is about to be freed */
+void cuda_linear_forget(backend_cuda_t *cuda, const void *memory); /* it is about to be freed */
 void cuda_linear_close(backend_cuda_t *cuda);
 
 /* y = residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in]; bias [out] of y's dtype or NULL;
@@ -79,8 +81,24 @@ typedef struct {
     backend_dtype_t dtype, y_dtype; /* of x and W; of y */
 } cuda_product_t;
 
-int cuda_product_open(backend_cuda_t *cuda);
+/* What distinguishes plans. Compared as bytes: no padding. */
+typedef struct {
+    int64_t rows, in, out, x_stride;
+    int32_t dtype, y_dtype;
+    int32_t bias, residual;                            /* 0 or 1 */
+    int32_t align_w, align_x, align_residual, align_y; /* bytes, 256 at most */
+} cuda_product_key_t;
+
+_Static_assert(sizeof(cuda_product_key_t) == 4 * 8 + 8 * 4, "a key without padding");
+
+int cuda_product_open(backend_cuda_t *cuda, const char *gpu); /* the GPU's name */
 void cuda_product_close(backend_cuda_t *cuda);
 int cuda_product(backend_cuda_t *cuda, const cuda_product_t *product);
+
+/* choices.c: the algorithms of earlier processes. The functions take NULL, and none of them fails. */
+cuda_choices_t *cuda_choices_open(const char *gpu, size_t workspace_bytes);
+bool cuda_choices_find(const cuda_choices_t *choices, const cuda_product_key_t *key, cublasLtMatmulAlgo_t *algorithm);
+void cuda_choices_keep(cuda_choices_t *choices, const cuda_product_key_t *key, const cublasLtMatmulAlgo_t *algorithm);
+void cuda_choices_close(cuda_choices_t *choices);
 
 #endif

@@ -1,8 +1,8 @@
 /* Matrix products of many rows through cuBLASLt, with bias and residual in its epilogue.
  *
  * cuBLASLt thinks in columns: yᵀ [out × rows] = Wᵀ' xᵀ with W as its transposed A and x as its B. F32 products are computed in
- * F32 (no TF32). A plan is the descriptors and the algorithm of one shape; the algorithm is the fastest of the library's
- * candidates, timed on the shape's own data into memory of its own. Candidates that add partial sums in no fixed order are
+ * F32 (no TF32). A plan is the descriptors and the algorithm of one shape; the algorithm is the one that an earlier process
+ * chose (choices.c), or else the fastest of the library's candidates, timed on the shape's own data into memory of its own. Candidates that add partial sums in no fixed order are
  * excluded: equal inputs must give equal bytes. */
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +12,8 @@
 enum { CANDIDATES_MOST = 8, TIMED_RUNS = 3 };
 static const size_t workspace_bytes = (size_t)32 << 20;
 
-/* What distinguishes plans. Compared as bytes: no padding. */
-typedef struct {
-    int64_t rows, in, out, x_stride;
-    int32_t dtype, y_dtype;
-    int32_t bias, residual;                            /* 0 or 1 */
-    int32_t align_w, align_x, align_residual, align_y; /* bytes, 256 at most */
-} plan_key_t;
-
-_Static_assert(sizeof(plan_key_t) == 4 * 8 + 8 * 4, "a key without padding");
-
 struct cuda_product_plan {
-    plan_key_t key;
+    cuda_product_key_t key;
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, x, residual, y;
     cublasLtMatmulAlgo_t algo;
@@ -46,9 +36,9 @@ static int32_t alignment_of(const void *pointer)
     return (int32_t)(address & (~address + 1));
 }
 
-static plan_key_t key_of(const cuda_product_t *product)
+static cuda_product_key_t key_of(const cuda_product_t *product)
 {
-    return (plan_key_t){
+    return (cuda_product_key_t){
         .rows = product->rows,
         .in = product->in,
         .out = product->out,
@@ -134,7 +124,18 @@ cleanup:
     return rc;
 }
 
-static int choose_algorithm(backend_cuda_t *cuda, cuda_product_plan_t *plan, const cuda_product_t *product)
+/* What an earlier process chose, if cuBLASLt still takes it. */
+static bool remembered(backend_cuda_t *cuda, cuda_product_plan_t *plan)
+{
+    cublasLtMatmulHeuristicResult_t result;
+
+    return cuda_choices_find(cuda->choices, &plan->key, &plan->algo) &&
+           cublasLtMatmulAlgoCheck(cuda->lt, plan->desc, plan->w, plan->x, plan->residual, plan->y, &plan->algo, &result) ==
+               CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= workspace_bytes;
+}
+
+static int time_algorithms(backend_cuda_t *cuda, cuda_product_plan_t *plan, const cuda_product_t *product)
 {
     cublasLtMatmulHeuristicResult_t candidates[CANDIDATES_MOST];
     cublasLtMatmulPreference_t preference = NULL;
@@ -164,8 +165,10 @@ static int choose_algorithm(backend_cuda_t *cuda, cuda_product_plan_t *plan, con
                        (long long)product->rows, (long long)product->in, (long long)product->out);
     if (rc == BACKEND_OK && count > 1 && (rc = chosen = fastest(cuda, plan, candidates, count, product)) == BACKEND_ERR_MEMORY)
         rc = chosen = 0; /* no room to measure: the library's first choice */
-    if (rc >= 0)
+    if (rc >= 0) {
         plan->algo = candidates[chosen].algo;
+        cuda_choices_keep(cuda->choices, &plan->key, &plan->algo);
+    }
     if (preference != NULL)
         cublasLtMatmulPreferenceDestroy(preference);
     return rc < 0 ? rc : BACKEND_OK;
@@ -217,7 +220,7 @@ static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
     return rc;
 }
 
-static int plan_make(backend_cuda_t *cuda, const plan_key_t *key, const cuda_product_t *product, cuda_product_plan_t **out)
+static int plan_make(backend_cuda_t *cuda, const cuda_product_key_t *key, const cuda_product_t *product, cuda_product_plan_t **out)
 {
     cuda_product_plan_t *plan = calloc(1, sizeof *plan);
     int rc;
@@ -225,7 +228,7 @@ static int plan_make(backend_cuda_t *cuda, const plan_key_t *key, const cuda_pro
     if (plan == NULL)
         return error_set(BACKEND_ERR_MEMORY, "linear: no memory for a plan");
     plan->key = *key;
-    if ((rc = describe(plan, product)) < 0 || (rc = choose_algorithm(cuda, plan, product)) < 0) {
+    if ((rc = describe(plan, product)) < 0 || (!remembered(cuda, plan) && (rc = time_algorithms(cuda, plan, product)) < 0)) {
         plan_free(plan);
         return rc;
     }
@@ -237,7 +240,7 @@ static int plan_make(backend_cuda_t *cuda, const plan_key_t *key, const cuda_pro
 
 int cuda_product(backend_cuda_t *cuda, const cuda_product_t *product)
 {
-    plan_key_t key = key_of(product);
+    cuda_product_key_t key = key_of(product);
     cuda_product_plan_t *plan = cuda->plans;
     int rc = BACKEND_OK;
 
@@ -255,10 +258,11 @@ int cuda_product(backend_cuda_t *cuda, const cuda_product_t *product)
     return rc < 0 ? rc : run_plan(cuda, plan, &plan->algo, product, product->y);
 }
 
-int cuda_product_open(backend_cuda_t *cuda)
+int cuda_product_open(backend_cuda_t *cuda, const char *gpu)
 {
     int rc = lt_check("opening", cublasLtCreate(&cuda->lt));
 
+    cuda->choices = cuda_choices_open(gpu, workspace_bytes);
     return rc < 0 ? rc : cuda_allocate("workspace of the matrix products", workspace_bytes, &cuda->workspace);
 }
 
@@ -269,6 +273,7 @@ void cuda_product_close(backend_cuda_t *cuda)
         plan_free(cuda->plans);
         cuda->plans = next;
     }
+    cuda_choices_close(cuda->choices);
     cudaFree(cuda->workspace);
     if (cuda->lt != NULL)
         cublasLtDestroy(cuda->lt);
