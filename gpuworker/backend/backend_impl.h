@@ -1,6 +1,6 @@
 /* What a backend implements: the vtable behind the public functions of backend.h.
  *
- * The front (backend.c for the device and its memory, ops.c for the ops) validates every call, so an implementation may rely on what
+ * The front (backend.c for the device and its memory, ops_*.c for the ops) validates every call, so an implementation may rely on what
  * backend.h promises: pointers that may not be NULL are not, dtypes are those allowed, buffers hold at least the elements of the shape,
  * BF16 appears only when `bf16` is set, counts are positive. It checks only what the front cannot know (limits of its kernels: then
  * BACKEND_ERR_UNSUPPORTED, its text naming the op). Ops enqueue on the backend's one stream and never allocate or synchronise.

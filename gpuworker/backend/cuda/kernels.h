@@ -1,4 +1,4 @@
-/* The launchers of the CUDA backend, one a kernel file: what the dispatch (ops.c, linear.c) may call.
+/* The launchers of the CUDA backend, one a kernel file: what the dispatch (cuda.c, linear.c) may call.
  *
  * A launcher enqueues its kernel on `stream`, allocates nothing, synchronises nothing, and returns BACKEND_OK,
  * BACKEND_ERR_UNSUPPORTED when the shape is past the kernel's limits, or BACKEND_ERR_DEVICE when the launch failed; error_text()

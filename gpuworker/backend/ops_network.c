@@ -1,0 +1,116 @@
+/* The front of the ops: steps, linear layers, attention. Every descriptor is checked here, once for all backends, and handed to the vtable. */
+#include "gpuworker/backend/ops_check.h"
+
+int backend_step_set(backend_t *backend, const backend_tensor_t *step, int32_t value)
+{
+    check_t check = check_begin(backend, "step_set");
+
+    check_tensor(&check, "step", step, I32, 1);
+    return RUN(check, backend->vtable->step_set(backend, step, value));
+}
+
+int backend_step_advance(backend_t *backend, const backend_tensor_t *step)
+{
+    check_t check = check_begin(backend, "step_advance");
+
+    check_tensor(&check, "step", step, I32, 1);
+    return RUN(check, backend->vtable->step_advance(backend, step));
+}
+
+int backend_linear(backend_t *backend, const backend_linear_t *op)
+{
+    check_t check = check_begin(backend, "linear");
+    int64_t out, in, columns;
+
+    check_size(&check, "rows", op->rows);
+    check_range(&check, "x_stride", op->x_stride, 0, INT64_MAX);
+    check_equal(&check, op->weight != NULL && op->weight->tensor.data != NULL && op->weight->tensor.rank == 2,
+                "weight is no matrix [out][in]");
+    if (check.rc < 0)
+        return check.rc;
+    out = op->weight->tensor.dim[0];
+    in = op->weight->tensor.dim[1];
+    columns = op->activation == BACKEND_ACT_SWIGLU ? out / 2 : out;
+    check_tensor(&check, "weight", &op->weight->tensor, FLOAT, 1);
+    check_tensor(&check, "x", &op->x, FLOAT, check_strided(op->rows, op->x_stride > 0 ? op->x_stride : in, in));
+    check_optional(&check, "bias", op->bias != NULL ? &op->bias->tensor : NULL, F32, out);
+    check_range(&check, "norm.kind", op->norm.kind, BACKEND_NORM_NONE, BACKEND_NORM_LAYER);
+    check_optional(&check, "norm.scale", op->norm.scale != NULL ? &op->norm.scale->tensor : NULL, F32, in);
+    check_optional(&check, "norm.shift", op->norm.shift != NULL ? &op->norm.shift->tensor : NULL, F32, in);
+    check_equal(&check, op->norm.kind == BACKEND_NORM_NONE || op->norm.eps >= 0, "norm.eps is negative");
+    check_range(&check, "activation", op->activation, BACKEND_ACT_NONE, BACKEND_ACT_SWIGLU);
+    if (op->activation == BACKEND_ACT_SWIGLU)
+        check_multiple(&check, "the number of outputs of swiglu", out, 2);
+    check_tensor(&check, "y", &op->y, FLOAT, PRODUCT(op->rows, columns));
+    check_optional(&check, "residual", op->residual, F32, PRODUCT(op->rows, columns));
+    return RUN(check, backend->vtable->linear(backend, op));
+}
+
+static void check_rope(check_t *check, const backend_rope_t *rope, int head_dim, int64_t prefix_rows, int64_t columns)
+{
+    const backend_tensor_t *table = rope->table;
+
+    if (table == NULL || check->rc < 0)
+        return;
+    check_tensor(check, "rope.table", table, F32, 1);
+    check_equal(check, table->rank == 3 && table->dim[1] == 4, "rope.table does not have the shape [positions][4][rotary_dim]");
+    if (check->rc < 0)
+        return;
+    check_range(check, "rope.table's rotary_dim", table->dim[2], 2, head_dim);
+    check_multiple(check, "rope.table's rotary_dim", table->dim[2], 2);
+    check_tensor(check, "rope.index", rope->index, I32, 1);
+    check_equal(check,
+                check->rc < 0 || (rope->index->rank == 2 && rope->index->dim[0] >= prefix_rows && rope->index->dim[1] >= columns),
+                "rope.index does not have the shape [prefix rows][columns]");
+}
+
+int backend_attention(backend_t *backend, const backend_attention_t *op)
+{
+    check_t check = check_begin(backend, "attention");
+    bool prefill = op->mode == BACKEND_ATTENTION_PREFILL;
+    int64_t prefix_rows;
+
+    check_range(&check, "mode", op->mode, BACKEND_ATTENTION_PREFILL, BACKEND_ATTENTION_DECODE);
+    check_size(&check, "rows", op->rows);
+    check_range(&check, "tokens", op->tokens, 1, prefill ? INT32_MAX : 1);
+    check_range(&check, "samples", op->samples, 1, prefill ? 1 : INT32_MAX);
+    check_size(&check, "variates", op->variates);
+    check_size(&check, "heads", op->heads);
+    check_size(&check, "head_dim", op->head_dim);
+    check_equal(&check, op->kv != NULL, "kv is missing");
+    if (check.rc < 0)
+        return check.rc;
+    check_multiple(&check, "rows", op->rows, op->samples * op->variates);
+    prefix_rows = op->rows / op->samples;
+    check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->rows, op->tokens, 3, op->heads, op->head_dim));
+    check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->rows, op->tokens, op->heads, op->head_dim));
+    check_cache(&check, "kv.prefix_k", &op->kv->prefix_k, prefix_rows, op->heads, prefill ? op->tokens : 0, op->head_dim);
+    check_cache(&check, "kv.prefix_v", &op->kv->prefix_v, prefix_rows, op->heads, op->kv->prefix_k.dim[2], op->head_dim);
+    if (!prefill) {
+        check_cache(&check, "kv.tail_k", &op->kv->tail_k, op->rows, op->heads, 0, op->head_dim);
+        check_cache(&check, "kv.tail_v", &op->kv->tail_v, op->rows, op->heads, op->kv->tail_k.dim[2], op->head_dim);
+        check_tensor(&check, "step", op->step, I32, 1);
+    }
+    check_rope(&check, &op->rope, op->head_dim, prefix_rows, op->tokens);
+    check_optional(&check, "first", op->first, I32, prefix_rows);
+    return RUN(check, backend->vtable->attention(backend, op));
+}
+
+int backend_group_attention(backend_t *backend, const backend_group_attention_t *op)
+{
+    check_t check = check_begin(backend, "group_attention");
+
+    check_size(&check, "sets", op->sets);
+    check_size(&check, "samples", op->samples);
+    check_size(&check, "variates", op->variates);
+    check_size(&check, "tokens", op->tokens);
+    check_size(&check, "heads", op->heads);
+    check_size(&check, "head_dim", op->head_dim);
+    if (check.rc < 0)
+        return check.rc;
+    check_multiple(&check, "sets", op->sets, op->samples);
+    check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, 3, op->heads, op->head_dim));
+    check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, op->heads, op->head_dim));
+    check_tensor(&check, "group", op->group, I32, PRODUCT(op->sets / op->samples, op->variates));
+    return RUN(check, backend->vtable->group_attention(backend, op));
+}
