@@ -32,6 +32,14 @@ int64_t backend_tensor_elements(const backend_tensor_t *tensor)
     return elements;
 }
 
+backend_tensor_t backend_tensor_from(const backend_tensor_t *tensor, int64_t offset)
+{
+    return (backend_tensor_t){.data = (char *)tensor->data + (size_t)offset * backend_dtype_bytes(tensor->dtype),
+                              .dtype = tensor->dtype,
+                              .rank = 1,
+                              .dim = {backend_tensor_elements(tensor) - offset}};
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------------------------------ */
 
 int backend_open(const backend_options_t *options, backend_t **out)

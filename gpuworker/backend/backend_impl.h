@@ -55,6 +55,10 @@ typedef struct {
     int (*override)(backend_t *backend, const backend_override_t *op);
     int (*summarize)(backend_t *backend, const backend_summarize_t *op);
     int (*random_walk)(backend_t *backend, const backend_random_walk_t *op);
+    int (*embed)(backend_t *backend, const backend_embed_t *op);
+    int (*instance_scale)(backend_t *backend, const backend_instance_scale_t *op);
+    int (*patch)(backend_t *backend, const backend_patch_t *op);
+    int (*quantile_head)(backend_t *backend, const backend_quantile_head_t *op);
 } backend_vtable_t;
 
 struct backend {

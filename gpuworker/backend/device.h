@@ -31,6 +31,8 @@ typedef struct {
 
 size_t backend_dtype_bytes(backend_dtype_t dtype);
 int64_t backend_tensor_elements(const backend_tensor_t *tensor);
+/* A view of what begins `offset` elements in, as one row of all that is left: for ops that name their strides. */
+backend_tensor_t backend_tensor_from(const backend_tensor_t *tensor, int64_t offset);
 
 /* ---- device, memory, graphs -------------------------------------------------------------------------------------------------- */
 

@@ -35,4 +35,29 @@ typedef struct {
 
 int backend_random_walk(backend_t *backend, const backend_random_walk_t *op);
 
+/* The quantiles of a model that gives them itself. Value (row, level, position t) of the head, with p = t mod patch, stands at
+ * head + row · row_stride + (t / patch) · patch_stride + level · level_stride + p · value_stride. It becomes sinh(value) where asked for, then
+ * · scale[row] + loc[row]; an infinite one becomes the largest (smallest) finite value of its row, level and patch, NaN 0; with a cap it is
+ * clamped to it; then the levels of a position are put in ascending order, so that none cross. `native` [rows][levels][length] gets them.
+ * The forecast takes, of the first `horizon` positions, the levels asked for, by linear interpolation between native levels, the outermost
+ * beyond them; its mean is the median. */
+typedef struct {
+    backend_tensor_t head;               /* F32 */
+    int64_t rows, length, patch, levels; /* length = patches · patch */
+    int64_t row_stride, patch_stride, level_stride, value_stride;
+    bool sinh;
+    backend_tensor_t loc, scale; /* F32; of row r and patch i at [r · loc_stride + i · loc_patch_stride] */
+    int64_t loc_stride, loc_patch_stride;
+    const backend_tensor_t *low, *high; /* F32 [rows]: the cap; NULL together: none */
+    const backend_tensor_t *native;     /* F32 [rows][levels][length]; NULL: not asked for */
+    backend_tensor_t native_levels;     /* F32 [levels], ascending */
+    int64_t horizon;                    /* 0: only `native` */
+    const backend_tensor_t *asked;      /* F32 [quantiles], ascending; NULL: no quantiles */
+    const backend_tensor_t *quantiles;  /* F32 [rows][quantiles][total] */
+    const backend_tensor_t *mean;       /* F32 [rows][total] */
+    int64_t total, offset;              /* the forecast's whole horizon, and where these positions begin in it */
+} backend_quantile_head_t;
+
+int backend_quantile_head(backend_t *backend, const backend_quantile_head_t *op);
+
 #endif

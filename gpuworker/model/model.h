@@ -28,6 +28,18 @@ enum {
 
 enum { MODEL_QUANTILES_MOST = 99 };
 
+/* What the official calls leave to their caller. 0 is the official default of each. */
+typedef struct {
+    float temperature;     /* Kronos: of the token draws; default 1 */
+    uint32_t top_k;        /* Kronos: draws among that many tokens; default all; 1 is greedy */
+    float top_p;           /* Kronos: draws among the tokens that hold so much probability, when top_k is 0; default 0.9 */
+    uint32_t window;       /* Kronos: tokens that a step looks back on (max_context); default 512 */
+    uint32_t decode_block; /* Toto 2: bars a decode step; default the whole horizon in one pass */
+    uint32_t
+        minimum_observed; /* Toto 2: observations a patch's scaler needs, else it takes those of the first so many; default none */
+    float cap;            /* Toto 2: quantiles stay within the context's range widened by so many of its scales; default no cap */
+} model_options_t;
+
 /* One session's shape. */
 typedef struct {
     uint32_t batch;     /* series */
@@ -39,6 +51,8 @@ typedef struct {
     uint32_t quantile_count;
     float quantiles[MODEL_QUANTILES_MOST]; /* ascending, in (0, 1) */
     backend_dtype_t precision;             /* BACKEND_F32 or BACKEND_BF16: the one that the model was loaded with */
+    model_options_t options;
+    bool given_noise;     /* flow matching: the caller stages the noise (verification); else it is drawn from the keys */
     bool discard_samples; /* the paths serve the quantiles only: they are not copied out, output->samples is NULL */
 } model_shape_t;
 
@@ -52,7 +66,8 @@ typedef struct {
     uint64_t *key;      /* [batch]: random-number key, see model_random_key */
     uint8_t *log_price; /* [batch][variates]: 1 where values are prices (naive walks in logs) */
     int64_t *time_ns;   /* [batch][context + horizon]: open times; families without a calendar ignore them */
-    float *future;      /* [batch][exogenous][horizon] */
+    float *future;      /* [batch][exogenous][horizon]; NaN: not known */
+    float *noise;       /* given_noise: [batch][samples][length the family needs]; else NULL */
 } model_input_t;
 
 /* Results, host memory of the session, valid until its next run; the pointers stay the same. NULL where the model or shape gives none. */
@@ -77,6 +92,10 @@ typedef struct {
     uint32_t patch;                      /* context is rounded up to a multiple */
     uint32_t context_most, horizon_most; /* 0: no limit */
     bool samples;                        /* can draw paths */
+    bool calendar;                       /* reads time_ns */
+    bool whole_bars;                     /* its variates are open, high, low, close, volume and amount */
+    bool variates;                       /* several variates of a series inform each other */
+    bool exogenous;                      /* takes variates that are known in the future */
     bool quantiles_without_samples;      /* gives quantiles by itself */
 } model_info_t;
 
