@@ -6,20 +6,21 @@
 
 static __device__ __forceinline__ float silu(float value)
 {
-    return value / (1.0f + expf(-value));
+    return __fdividef(value, 1.0f + expf(-value));
 }
 
 template <int VECTOR, typename P, typename Y>
-static __global__ void activation_kernel(const P *product, const float *residual, Y *y, int64_t items, int out, int width,
+static __global__ void activation_kernel(const P *product, const float *residual, Y *y, unsigned vectors, int out, int width,
                                          backend_activation_t activation)
 {
-    int64_t item = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+    unsigned vector = blockIdx.x * blockDim.x + threadIdx.x, a_row = (unsigned)(out / VECTOR), row = vector / a_row;
+    int64_t item = (int64_t)vector * VECTOR;
+    const P *from = product + (int64_t)row * width + (vector - row * a_row) * VECTOR;
     float value[VECTOR], other[VECTOR];
 
     begin();
-    if (item >= items)
+    if (vector >= vectors)
         return;
-    const P *from = product + item / out * width + item % out;
     load<VECTOR>(value, from);
     if (activation != BACKEND_ACT_NONE) {
 #pragma unroll
@@ -49,9 +50,13 @@ template <typename P, typename Y> static int activation_launch(const cuda_activa
     bool vector = out % VECTOR == 0 && aligned_for(op->product, op->product_dtype, op->width, VECTOR) &&
                   aligned_for(op->y, op->y_dtype, out, VECTOR) && aligned_for(op->residual, BACKEND_F32, out, VECTOR);
 
-    return launch("activation", vector ? activation_kernel<VECTOR, P, Y> : activation_kernel<1, P, Y>,
-                  blocks_for(items, THREADS * (vector ? VECTOR : 1)), THREADS, 0, stream, static_cast<const P *>(op->product),
-                  op->residual, static_cast<Y *>(op->y), items, out, op->width, op->activation);
+    int64_t vectors = items / (vector ? VECTOR : 1);
+    if (vectors > UINT32_MAX - THREADS)
+        return error_set(BACKEND_ERR_UNSUPPORTED, "linear: %lld rows of %lld are too many for CUDA", (long long)op->rows,
+                         (long long)out);
+    return launch("activation", vector ? activation_kernel<VECTOR, P, Y> : activation_kernel<1, P, Y>, blocks_for(vectors, THREADS),
+                  THREADS, 0, stream, static_cast<const P *>(op->product), op->residual, static_cast<Y *>(op->y), (unsigned)vectors,
+                  (int)out, (int)op->width, op->activation);
 }
 
 extern "C" int cuda_activation_launch(const cuda_activation_t *op, cudaStream_t stream)

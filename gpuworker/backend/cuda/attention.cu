@@ -10,7 +10,7 @@
  * their way to the tail. */
 #include "gpuworker/backend/cuda/attention.cuh"
 
-enum { DECODE_BLOCKS_A_SM = 5 };
+enum { DECODE_BLOCKS_A_SM = 4 };
 
 typedef struct {
     const void *qkv;
@@ -106,8 +106,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_prefill_ke
     begin();
     int first = op.first != NULL ? op.first[row] : 0;
     query_t<G> query(op.head_dim);
-    if (group < op.tokens)
-        load_query<G>(op, query, qkv + group * 3 * part, table_row(op, row, group));
+    load_query<G>(op, query, qkv + min(group, op.tokens - 1) * 3 * part, table_row(op, row, min(group, op.tokens - 1)));
 #pragma unroll 1
     for (int token = group; token < op.tokens && query.active; token += groups) {
         const T *k = qkv + token * 3 * part + part;
@@ -123,16 +122,17 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_prefill_ke
         }
     }
     __syncthreads();
-    const T *keys = in_shared ? shared_k : cache_k, *values = in_shared ? shared_v : cache_v;
 #pragma unroll 1
-    for (int token = group; token < op.tokens; token += groups) {
-        if (token > group) {
+    for (int turn = 0; turn < op.tokens; turn += groups) {
+        int token = min(turn + group, op.tokens - 1); /* surplus groups repeat the last one */
+        int end = min(turn + ((int)threadIdx.x / WARP + 1) * (WARP / G::LANES), op.tokens);
+
+        if (turn > 0) {
             query = query_t<G>(op.head_dim);
             load_query<G>(op, query, qkv + token * 3 * part, table_row(op, row, token));
         }
-        query.attend(
-            first, token + 1, [=](int key) { return keys + key * op.head_dim; },
-            [=](int key) { return values + key * op.head_dim; }, [](int) { return true; });
+        query.attend(in_shared ? shared_k : cache_k, in_shared ? shared_v : cache_v, op.head_dim, first, end,
+                     [=](int key) { return key <= token; });
         query.finish(out + token * part);
     }
 }
@@ -141,24 +141,26 @@ template <typename G>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM) attention_decode_kernel(const attention_t op)
 {
     typedef typename G::T T;
-    unsigned item = blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES;
+    /* Surplus groups repeat the last item. */
+    unsigned item = min(blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES, op.items - 1);
     unsigned sample = item % op.samples, head = item / op.samples % op.heads, prefix_row = item / op.samples / op.heads;
     int64_t row = ((int64_t)(prefix_row / op.variates) * op.samples + sample) * op.variates + prefix_row % op.variates;
     int64_t part = (int64_t)op.heads * op.head_dim;
     int64_t prefix = ((int64_t)prefix_row * op.heads + head) * op.prefix_tokens * op.head_dim,
             tail = (row * op.heads + head) * op.tail_tokens * op.head_dim;
 
-    begin();
-    if (item >= op.items)
-        return;
-    int step = *op.step, first = op.first != NULL ? op.first[prefix_row] : 0;
-    const float *table = table_row(op, prefix_row, step);
     const T *q = static_cast<const T *>(op.qkv) + row * 3 * part + head * op.head_dim;
     const T *prefix_k = static_cast<const T *>(op.prefix_k) + prefix, *prefix_v = static_cast<const T *>(op.prefix_v) + prefix;
     T *tail_k = static_cast<T *>(op.tail_k) + tail, *tail_v = static_cast<T *>(op.tail_v) + tail;
     query_t<G> query(op.head_dim);
+    typename query_t<G>::batch_t batch;
     float key[G::PER] = {}, value[G::PER] = {};
 
+    begin();
+    int step = *op.step, first = op.first != NULL ? op.first[prefix_row] : 0;
+    int begin_key = op.prefix_tokens > KEY_BATCH ? __reduce_min_sync(0xffffffffu, first) : 0;
+    query.fetch(batch, prefix_k, prefix_v, op.head_dim, begin_key, op.prefix_tokens); /* in flight while q is being rotated */
+    const float *table = table_row(op, prefix_row, step);
     load_query<G>(op, query, q, table);
     if (query.active) {
         int64_t to = (int64_t)step * op.head_dim + query.at;
@@ -171,12 +173,26 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM) 
             key[i] = as_kept<T>(key[i]);
     }
     query.attend_first(key, value);
-    query.attend(
-        first, op.prefix_tokens, [=](int i) { return prefix_k + i * op.head_dim; },
-        [=](int i) { return prefix_v + i * op.head_dim; }, [](int) { return true; });
-    query.attend(
-        0, step, [=](int i) { return tail_k + i * op.head_dim; }, [=](int i) { return tail_v + i * op.head_dim; },
-        [](int) { return true; });
+
+    /* The prefix, then the tail before *step, in one loop: its body is long, and instructions must be fetched too. */
+    const T *k = prefix_k, *v = prefix_v;
+    int at = begin_key, end = op.prefix_tokens;
+    bool in_tail = false;
+#pragma unroll 1
+    for (;;) {
+        query.take(batch, at, [=](int i) { return i < end && (in_tail || i >= first); });
+        at += KEY_BATCH;
+        if (at >= end) {
+            if (in_tail || step == 0)
+                break;
+            in_tail = true;
+            k = tail_k;
+            v = tail_v;
+            at = 0;
+            end = step;
+        }
+        query.fetch(batch, k, v, op.head_dim, at, end);
+    }
     query.finish(static_cast<T *>(op.out) + row * part + head * op.head_dim);
 }
 

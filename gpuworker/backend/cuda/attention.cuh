@@ -3,8 +3,8 @@
  *
  * Of a batch of eight keys every lane computes its part of all eight products; they are then summed so that lane j keeps the
  * score of key j % 8 alone, and each weight's exponential is computed once. The geometry (PER, LANES) is chosen by head_dim:
- * lanes past head_dim hold zeros. Groups of a warp may differ in how many keys they see: every shuffle names its own group's
- * lanes only. */
+ * lanes past head_dim hold zeros. All groups of a warp go through the same keys and differ in which of them are visible, so that
+ * all 32 lanes take part in every shuffle. */
 #ifndef BARCAST_GPUWORKER_BACKEND_CUDA_ATTENTION_CUH
 #define BARCAST_GPUWORKER_BACKEND_CUDA_ATTENTION_CUH
 
@@ -21,15 +21,12 @@ template <typename G> struct query_t {
     typedef typename G::T T;
     float q[G::PER], sum[G::PER]; /* sum: of weight · value */
     float most, total;            /* largest score so far; this lane's part of the sum of weights */
-    unsigned lanes;               /* of this group, for shuffles */
     int lane, at;                 /* in the group; its first element */
     bool active;                  /* at < head_dim */
 
     __device__ __forceinline__ query_t(int head_dim)
     {
-        unsigned in_warp = threadIdx.x % WARP;
-        lanes = G::LANES == WARP ? 0xffffffffu : ((1u << (G::LANES % WARP)) - 1) << (in_warp / G::LANES * G::LANES);
-        lane = (int)(in_warp % G::LANES);
+        lane = (int)threadIdx.x % G::LANES;
         at = lane * G::PER;
         active = at < head_dim;
         most = -INFINITY;
@@ -48,13 +45,13 @@ template <typename G> struct query_t {
 #pragma unroll
             for (int k = 0; k < half; k++) {
                 float given = upper ? part[k] : part[k + half], kept = upper ? part[k + half] : part[k];
-                part[k] = kept + __shfl_xor_sync(lanes, given, half);
+                part[k] = kept + __shfl_xor_sync(0xffffffffu, given, half);
             }
         }
         float sum_of_part = part[0];
 #pragma unroll
         for (int offset = KEY_BATCH; offset < G::LANES; offset *= 2)
-            sum_of_part += __shfl_xor_sync(lanes, sum_of_part, offset);
+            sum_of_part += __shfl_xor_sync(0xffffffffu, sum_of_part, offset);
         return sum_of_part;
     }
 
@@ -69,58 +66,74 @@ template <typename G> struct query_t {
         }
 #pragma unroll
         for (int offset = G::LANES / 2; offset > 0; offset /= 2)
-            score += __shfl_xor_sync(lanes, score, offset);
+            score += __shfl_xor_sync(0xffffffffu, score, offset);
         most = score;
         total = lane == 0 ? 1.0f : 0.0f;
     }
 
-    /* Keys begin .. end-1 for which visible(key); key i at k(i), its value at v(i). */
-    template <typename K, typename V, typename F> __device__ __forceinline__ void attend(int begin, int end, K k, V v, F visible)
+    /* Eight keys and their values as they lie in memory. */
+    struct batch_t {
+        typename packed_t<G::PER, T>::word keys[KEY_BATCH][packed_t<G::PER, T>::WORDS],
+            values[KEY_BATCH][packed_t<G::PER, T>::WORDS];
+    };
+
+    /* Keys first .. first + 7, as far as they are below `end`; key i at k + i · pitch, its value at v + i · pitch. */
+    __device__ __forceinline__ void fetch(batch_t &batch, const T *k, const T *v, int64_t pitch, int first, int end) const
+    {
+#pragma unroll
+        for (int b = 0; b < KEY_BATCH; b++) {
+            int64_t from = min(first + b, end - 1) * pitch + at;
+            load_words<G::PER, T>(batch.keys[b], k + from, active);
+            load_words<G::PER, T>(batch.values[b], v + from, active);
+        }
+    }
+
+    /* Takes in the batch's keys of which own(key) is true. */
+    template <typename F> __device__ __forceinline__ void take(const batch_t &batch, int first, F own)
+    {
+        float part[KEY_BATCH], row[G::PER];
+
+#pragma unroll
+        for (int b = 0; b < KEY_BATCH; b++) {
+            unpack<G::PER, T>(row, batch.keys[b]);
+            part[b] = 0;
+#pragma unroll
+            for (int i = 0; i < G::PER; i++)
+                part[b] += q[i] * row[i];
+        }
+        float score = sum_parts(part);
+        if (!own(first + lane % KEY_BATCH))
+            score = -INFINITY;
+        float most_now = fmaxf(most, score);
+#pragma unroll
+        for (int offset = KEY_BATCH / 2; offset > 0; offset /= 2)
+            most_now = fmaxf(most_now, __shfl_xor_sync(0xffffffffu, most_now, offset));
+        bool any = most_now > -INFINITY; /* else there is nothing yet, and no difference of infinities */
+        float shrink = any ? expf(most - most_now) : 1.0f, weight = any ? expf(score - most_now) : 0.0f;
+        most = most_now;
+        total = total * shrink + (lane < KEY_BATCH ? weight : 0.0f);
+#pragma unroll
+        for (int i = 0; i < G::PER; i++)
+            sum[i] *= shrink;
+#pragma unroll
+        for (int b = 0; b < KEY_BATCH; b++) {
+            float share = __shfl_sync(0xffffffffu, weight, b, G::LANES);
+            unpack<G::PER, T>(row, batch.values[b]);
+#pragma unroll
+            for (int i = 0; i < G::PER; i++)
+                sum[i] += share * row[i];
+        }
+    }
+
+    /* Keys begin .. end-1 of which own(key) is true. begin and end are the same in the whole warp. */
+    template <typename F> __device__ __forceinline__ void attend(const T *k, const T *v, int64_t pitch, int begin, int end, F own)
     {
 #pragma unroll 1
         for (int first = begin; first < end; first += KEY_BATCH) {
-            typedef packed_t<G::PER, T> packed;
-            typename packed::word keys[KEY_BATCH][packed::WORDS], values[KEY_BATCH][packed::WORDS];
-            float part[KEY_BATCH], row[G::PER];
+            batch_t batch;
 
-#pragma unroll
-            for (int b = 0; b < KEY_BATCH; b++) {
-                int key = min(first + b, end - 1);
-                load_words<G::PER, T>(keys[b], k(key) + at, active);
-                load_words<G::PER, T>(values[b], v(key) + at, active);
-            }
-#pragma unroll
-            for (int b = 0; b < KEY_BATCH; b++) {
-                unpack<G::PER, T>(row, keys[b]);
-                part[b] = 0;
-#pragma unroll
-                for (int i = 0; i < G::PER; i++)
-                    part[b] += q[i] * row[i];
-            }
-            int own = first + lane % KEY_BATCH;
-            float score = sum_parts(part), most_now;
-            if (own >= end || !visible(own))
-                score = -INFINITY;
-            most_now = fmaxf(most, score);
-#pragma unroll
-            for (int offset = KEY_BATCH / 2; offset > 0; offset /= 2)
-                most_now = fmaxf(most_now, __shfl_xor_sync(lanes, most_now, offset));
-            if (most_now == -INFINITY)
-                continue;
-            float shrink = expf(most - most_now), weight = expf(score - most_now);
-            most = most_now;
-            total = total * shrink + (lane < KEY_BATCH ? weight : 0.0f);
-#pragma unroll
-            for (int i = 0; i < G::PER; i++)
-                sum[i] *= shrink;
-#pragma unroll
-            for (int b = 0; b < KEY_BATCH; b++) {
-                float share = __shfl_sync(lanes, weight, b, G::LANES);
-                unpack<G::PER, T>(row, values[b]);
-#pragma unroll
-                for (int i = 0; i < G::PER; i++)
-                    sum[i] += share * row[i];
-            }
+            fetch(batch, k, v, pitch, first, end);
+            take(batch, first, [=](int key) { return key < end && own(key); });
         }
     }
 
@@ -129,7 +142,7 @@ template <typename G> struct query_t {
     {
 #pragma unroll
         for (int offset = G::LANES / 2; offset > 0; offset /= 2)
-            total += __shfl_xor_sync(lanes, total, offset);
+            total += __shfl_xor_sync(0xffffffffu, total, offset);
         float factor = total > 0 ? 1.0f / total : 0.0f;
 #pragma unroll
         for (int i = 0; i < G::PER; i++)

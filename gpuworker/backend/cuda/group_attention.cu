@@ -10,14 +10,13 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
     group_attention_kernel(const typename G::T *qkv, typename G::T *out, const int32_t *group, int64_t items, int64_t samples,
                            int variates, int64_t tokens, int64_t heads, int head_dim, float scale)
 {
-    int64_t item = (int64_t)blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES;
+    int64_t own_item = (int64_t)blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES;
+    int64_t item = own_item < items ? own_item : items - 1; /* surplus groups repeat the last one */
     int64_t head = item % heads, token = item / heads % tokens, variate = item / heads / tokens % variates,
             set = item / heads / tokens / variates;
     int64_t part = heads * head_dim, pitch = tokens * 3 * part;
 
     begin();
-    if (item >= items)
-        return;
     const typename G::T *keys = qkv + (set * variates * tokens + token) * 3 * part + head * head_dim;
     const int32_t *groups = group + set / samples * variates;
     int32_t own = groups[variate];
@@ -28,9 +27,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS)
 #pragma unroll
     for (int i = 0; i < G::PER; i++)
         query.q[i] *= scale;
-    query.attend(
-        0, variates, [=](int key) { return keys + part + key * pitch; }, [=](int key) { return keys + 2 * part + key * pitch; },
-        [=](int key) { return groups[key] == own; });
+    query.attend(keys + part, keys + 2 * part, pitch, 0, variates, [=](int key) { return groups[key] == own; });
     query.finish(out + ((set * variates + variate) * tokens + token) * part + head * head_dim);
 }
 

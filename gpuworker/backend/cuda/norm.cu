@@ -1,10 +1,70 @@
 /* Normalised rows for a product of many rows, and plain conversion.
  *
  * RMS: y = x / sqrt(mean(x²) + eps) · scale. LAYER: y = (x - mean) / sqrt(var + eps) · scale + shift. NONE: y = x. In F32; x and
- * y F32 or BF16, x rows x_stride apart, y dense. A warp a row; the passes after the first find the row in L1. */
+ * y F32 or BF16, x rows x_stride apart, y dense. A warp a row, which stays in registers when it is not longer than 1024; else the
+ * passes after the first find it in L1. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
-enum { NORM_WARPS = 8 };
+enum { NORM_WARPS = 4, NORM_VECTOR = 8, NORM_KEPT = 4, NORM_KEPT_WIDTH = NORM_KEPT * WARP * NORM_VECTOR };
+
+/* A lane keeps NORM_KEPT vectors of its row. Scale and shift are weights and may be read before begin(). */
+template <typename X, typename Y>
+static __global__ void __launch_bounds__(NORM_WARPS *WARP)
+    norm_kept_kernel(const X *x, Y *y, int64_t rows, int width, int64_t x_stride, backend_norm_kind_t kind,
+                     const float *__restrict__ scale, const float *__restrict__ shift, float eps)
+{
+    int64_t row = (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / WARP;
+    int first = (int)(threadIdx.x % WARP) * NORM_VECTOR;
+    float value[NORM_KEPT][NORM_VECTOR] = {}, factors[NORM_KEPT][NORM_VECTOR], shifts[NORM_KEPT][NORM_VECTOR], mean = 0, factor = 1;
+
+#pragma unroll
+    for (int k = 0; k < NORM_KEPT; k++) {
+        int i = first + k * WARP * NORM_VECTOR;
+#pragma unroll
+        for (int j = 0; j < NORM_VECTOR; j++) {
+            factors[k][j] = 1;
+            shifts[k][j] = 0;
+        }
+        if (scale != NULL && i < width)
+            load<NORM_VECTOR>(factors[k], scale + i);
+        if (shift != NULL && i < width)
+            load<NORM_VECTOR>(shifts[k], shift + i);
+    }
+    begin();
+    if (row >= rows)
+        return;
+#pragma unroll
+    for (int k = 0; k < NORM_KEPT; k++)
+        if (first + k * WARP * NORM_VECTOR < width)
+            load<NORM_VECTOR>(value[k], x + row * x_stride + first + k * WARP * NORM_VECTOR);
+    if (kind == BACKEND_NORM_LAYER) {
+#pragma unroll
+        for (int k = 0; k < NORM_KEPT; k++)
+#pragma unroll
+            for (int j = 0; j < NORM_VECTOR; j++)
+                mean += value[k][j];
+        mean = sum_lanes<WARP>(mean) / (float)width;
+    }
+    if (kind != BACKEND_NORM_NONE) {
+        float squares = 0;
+#pragma unroll
+        for (int k = 0; k < NORM_KEPT; k++)
+            if (first + k * WARP * NORM_VECTOR < width) {
+#pragma unroll
+                for (int j = 0; j < NORM_VECTOR; j++)
+                    squares += (value[k][j] - mean) * (value[k][j] - mean);
+            }
+        factor = 1.0f / sqrtf(sum_lanes<WARP>(squares) / (float)width + eps);
+    }
+#pragma unroll
+    for (int k = 0; k < NORM_KEPT; k++) {
+#pragma unroll
+        for (int j = 0; j < NORM_VECTOR; j++)
+            value[k][j] = (value[k][j] - mean) * factor * factors[k][j] + shifts[k][j];
+        if (first + k * WARP * NORM_VECTOR < width)
+            store<NORM_VECTOR>(y + row * width + first + k * WARP * NORM_VECTOR, value[k]);
+    }
+}
 
 template <int VECTOR, typename X, typename Y>
 static __global__ void __launch_bounds__(NORM_WARPS *WARP)
@@ -62,14 +122,15 @@ static __global__ void __launch_bounds__(NORM_WARPS *WARP)
 
 template <typename X, typename Y> static int norm_launch(const cuda_norm_t *op, cudaStream_t stream)
 {
-    enum { VECTOR = 8 };
-    bool vector = op->width % VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, VECTOR) &&
-                  aligned_for(op->y, op->y_dtype, op->width, VECTOR) && aligned_for(op->scale, BACKEND_F32, 0, VECTOR) &&
-                  aligned_for(op->shift, BACKEND_F32, 0, VECTOR);
+    bool vector = op->width % NORM_VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, NORM_VECTOR) &&
+                  aligned_for(op->y, op->y_dtype, op->width, NORM_VECTOR) && aligned_for(op->scale, BACKEND_F32, 0, NORM_VECTOR) &&
+                  aligned_for(op->shift, BACKEND_F32, 0, NORM_VECTOR);
+    auto kernel = !vector                        ? norm_kernel<1, X, Y>
+                  : op->width <= NORM_KEPT_WIDTH ? norm_kept_kernel<X, Y>
+                                                 : norm_kernel<NORM_VECTOR, X, Y>;
 
-    return launch("norm", vector ? norm_kernel<VECTOR, X, Y> : norm_kernel<1, X, Y>, blocks_for(op->rows, NORM_WARPS),
-                  NORM_WARPS * WARP, 0, stream, static_cast<const X *>(op->x), static_cast<Y *>(op->y), op->rows, op->width,
-                  op->x_stride, op->kind, op->scale, op->shift, op->eps);
+    return launch("norm", kernel, blocks_for(op->rows, NORM_WARPS), NORM_WARPS * WARP, 0, stream, static_cast<const X *>(op->x),
+                  static_cast<Y *>(op->y), op->rows, op->width, op->x_stride, op->kind, op->scale, op->shift, op->eps);
 }
 
 extern "C" int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream)
