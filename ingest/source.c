@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,9 +42,12 @@ void source_close(source_t *source)
 
 /* ---- a whole source at once ------------------------------------------------------------------------------------------------ */
 
+/* One symbol's. */
 typedef struct {
+    char symbol[SHM_SYMBOL_BYTES];
     source_bar_t *bars;
     size_t count, capacity;
+    uint32_t handed; /* rows that the source gave, kept or not */
 } bar_list_t;
 
 static bool push(bar_list_t *list, const source_bar_t *row)
@@ -119,11 +123,43 @@ static int finish(bar_list_t *list)
     return SOURCE_OK;
 }
 
-/* Reads until the end and keeps the bars of `symbol`, or of the only one. */
-static int read_rows(source_t *source, const config_feed_t *feed, const char *symbol, bar_list_t *list, size_t *rejected)
+/* The series of all symbols, or of the one that is asked for. */
+typedef struct {
+    const char *symbol; /* NULL: all */
+    uint32_t bars_max;
+    bar_list_t *lists;
+    size_t count, capacity;
+    size_t rejected;
+} reading_t;
+
+/* Files come merged by time, so symbols alternate: the search begins behind the last one found. NULL when out of memory. */
+static bar_list_t *find_list(reading_t *reading, const char *symbol, size_t *hint)
 {
-    char only[SHM_SYMBOL_BYTES] = "";
-    uint32_t handed = 0;
+    for (size_t i = 0; i < reading->count; i++) {
+        size_t at = (*hint + i) % reading->count;
+        if (strcmp(reading->lists[at].symbol, symbol) == 0) {
+            *hint = at + 1;
+            return &reading->lists[at];
+        }
+    }
+    if (reading->count == reading->capacity) {
+        size_t capacity = reading->capacity ? reading->capacity * 2 : 16;
+        bar_list_t *lists = realloc(reading->lists, capacity * sizeof *lists);
+        if (!lists)
+            return NULL;
+        reading->lists = lists;
+        reading->capacity = capacity;
+    }
+    bar_list_t *list = &reading->lists[reading->count++];
+    *list = (bar_list_t){0};
+    snprintf(list->symbol, sizeof list->symbol, "%s", symbol);
+    *hint = 0;
+    return list;
+}
+
+static int read_rows(source_t *source, reading_t *reading)
+{
+    size_t hint = 0;
     for (;;) {
         source_bar_t row;
         int rc = source_next(source, &row);
@@ -134,25 +170,30 @@ static int read_rows(source_t *source, const config_feed_t *feed, const char *sy
             continue;
         }
         if (rc == SOURCE_BAD) {
-            (*rejected)++;
+            reading->rejected++;
             continue;
         }
         if (rc != SOURCE_OK)
             return rc == SOURCE_END ? SOURCE_OK : rc;
-        if (symbol && strcmp(row.symbol, symbol) != 0)
+        if (reading->symbol && strcmp(row.symbol, reading->symbol) != 0)
             continue;
-        if (!only[0])
-            memcpy(only, row.symbol, sizeof only);
-        if (strcmp(row.symbol, only) != 0)
-            return error_set(SOURCE_ERR_OPEN, "has several symbols (%s, %s, ...): name one", only, row.symbol);
-        if (feed->bars_max && handed++ >= feed->bars_max)
+        bar_list_t *list = find_list(reading, row.symbol, &hint);
+        if (list && reading->bars_max && list->handed++ >= reading->bars_max)
             continue;
-        if (!keep(list, &row, rejected))
+        if (!list || !keep(list, &row, &reading->rejected))
             return error_set(SOURCE_ERR_BROKEN, "out of memory");
     }
 }
 
-int source_read_all(const config_feed_t *feed, const char *symbol, source_bar_t **bars, size_t *count, size_t *rejected)
+static void free_reading(reading_t *reading)
+{
+    for (size_t i = 0; i < reading->count; i++)
+        free(reading->lists[i].bars);
+    free(reading->lists);
+}
+
+/* On success the caller frees the reading, which has one list at least. */
+static int read_whole(const config_feed_t *feed, reading_t *reading)
 {
     if (feed->type == CONFIG_FEED_ZMQ)
         return error_set(SOURCE_ERR_OPEN, "feed %s: a live feed cannot be read to its end", feed->name);
@@ -160,18 +201,72 @@ int source_read_all(const config_feed_t *feed, const char *symbol, source_bar_t 
     int rc = source_open(feed, &source);
     if (rc != SOURCE_OK)
         return rc;
-    bar_list_t list = {0};
-    size_t refused = 0;
-    rc = read_rows(source, feed, symbol, &list, &refused);
-    if (rc == SOURCE_OK)
-        rc = finish(&list);
+    reading->bars_max = feed->bars_max;
+    rc = read_rows(source, reading);
     source_close(source);
-    if (rc != SOURCE_OK) {
-        free(list.bars);
-        return symbol ? error_add(rc, "%s: %s", feed->path, symbol) : error_add(rc, "%s", feed->path);
+    if (rc == SOURCE_OK && reading->count == 0)
+        rc = error_set(SOURCE_ERR_OPEN, "no valid bar");
+    if (rc != SOURCE_OK)
+        free_reading(reading);
+    return rc;
+}
+
+int source_read_all(const config_feed_t *feed, const char *symbol, source_bar_t **bars, size_t *count, size_t *rejected)
+{
+    reading_t reading = {.symbol = symbol};
+    int rc = read_whole(feed, &reading);
+    if (rc == SOURCE_OK) {
+        bar_list_t *list = reading.lists;
+        rc = reading.count == 1
+                 ? finish(list)
+                 : error_set(SOURCE_ERR_OPEN, "has several symbols (%s, %s, ...): name one", list[0].symbol, list[1].symbol);
+        if (rc == SOURCE_OK) {
+            *bars = list->bars;
+            *count = list->count;
+            *rejected = reading.rejected;
+            list->bars = NULL;
+        }
+        free_reading(&reading);
     }
-    *bars = list.bars;
-    *count = list.count;
-    *rejected = refused;
+    if (rc != SOURCE_OK)
+        return symbol ? error_add(rc, "%s: %s", feed->path, symbol) : error_add(rc, "%s", feed->path);
     return SOURCE_OK;
+}
+
+static int finish_every(reading_t *reading, source_series_t **series)
+{
+    source_series_t *every = malloc(reading->count * sizeof *every);
+    if (!every)
+        return error_set(SOURCE_ERR_BROKEN, "out of memory");
+    for (size_t i = 0; i < reading->count; i++) {
+        int rc = finish(&reading->lists[i]);
+        if (rc != SOURCE_OK) {
+            free(every);
+            return error_add(rc, "%s", reading->lists[i].symbol);
+        }
+        every[i] = (source_series_t){.bars = reading->lists[i].bars, .count = reading->lists[i].count};
+    }
+    *series = every;
+    return SOURCE_OK;
+}
+
+int source_read_every(const config_feed_t *feed, source_series_t **series, size_t *count, size_t *rejected)
+{
+    reading_t reading = {0};
+    int rc = read_whole(feed, &reading);
+    if (rc == SOURCE_OK && (rc = finish_every(&reading, series)) != SOURCE_OK)
+        free_reading(&reading);
+    if (rc != SOURCE_OK)
+        return error_add(rc, "%s", feed->path);
+    *count = reading.count;
+    *rejected = reading.rejected;
+    free(reading.lists);
+    return SOURCE_OK;
+}
+
+void source_free_every(source_series_t *series, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(series[i].bars);
+    free(series);
 }

@@ -41,4 +41,14 @@ void source_close(source_t *source);
  * end of standard input. */
 int source_read_all(const config_feed_t *feed, const char *symbol, source_bar_t **bars, size_t *count, size_t *rejected);
 
+/* The same of every symbol in the source, in the order of their first bars. *series and the bars in it are malloc'ed: source_free_every frees
+ * both. */
+typedef struct {
+    source_bar_t *bars;
+    size_t count;
+} source_series_t;
+
+int source_read_every(const config_feed_t *feed, source_series_t **series, size_t *count, size_t *rejected);
+void source_free_every(source_series_t *series, size_t count);
+
 #endif

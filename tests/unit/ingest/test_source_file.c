@@ -287,6 +287,30 @@ static void read_all_wants_one_symbol(void **state)
     free(bars);
 }
 
+static void read_every_gives_each_symbol_its_own_bars(void **state)
+{
+    write_and_forget(state, "two.csv",
+                     "time,symbol,open,high,low,close\n"
+                     "60,B,2,2,2,2\n60,A,1,1,1,1\n120,A,1,1,1,1\n120,B,-1,2,2,2\n180,B,3,3,3,3\n240,B,3,3,3,3\n");
+    config_feed_t feed = scratch_feed(state, CONFIG_FEED_CSV, "two.csv");
+    source_series_t *series;
+    size_t count, rejected;
+    assert_int_equal(source_read_every(&feed, &series, &count, &rejected), SOURCE_OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(rejected, 1);
+    const source_series_t *a = &series[strcmp(series[0].bars[0].symbol, "A") != 0], *b = a == series ? series + 1 : series;
+    assert_string_equal(b->bars[0].symbol, "B");
+    assert_int_equal(a->count, 2);
+    assert_int_equal(b->count, 3);
+    assert_int_equal(a->bars[1].interval_ns, MINUTE);
+    assert_true(b->bars[1].bar.close == 3 && b->bars[1].bar.flags & SHM_BAR_GAP);
+    source_free_every(series, count);
+    write_and_forget(state, "short.csv", "time,symbol,open,high,low,close\n60,A,1,1,1,1\n120,A,1,1,1,1\n60,B,-2,2,2,2\n");
+    feed = scratch_feed(state, CONFIG_FEED_CSV, "short.csv");
+    assert_int_equal(source_read_every(&feed, &series, &count, &rejected), SOURCE_ERR_OPEN);
+    assert_non_null(strstr(error_text(), "short.csv: B: no valid bar"));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -309,6 +333,7 @@ int main(void)
         TEST(a_directory_cannot_be_one_symbol),
         TEST(read_all_gives_the_valid_bars_with_corrections_and_gaps),
         TEST(read_all_wants_one_symbol),
+        TEST(read_every_gives_each_symbol_its_own_bars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
