@@ -18,6 +18,7 @@ build_packages=(
     libopenblas-dev  # matrix products of the CPU backend
     libcmocka-dev    # unit tests
     libck-dev        # Concurrency Kit: what `barcast bench ring` compares the ring with
+    tzdata           # time zones of market hours
 )
 check_packages=(
     clang            # sanitizer and fuzz builds
