@@ -88,3 +88,9 @@ void check_multiple(check_t *check, const char *field, int64_t rows, int64_t of)
         check->rc = error_set(BACKEND_ERR_INVALID, "%s: %s is %lld, expected a multiple of %lld", check->op, field, (long long)rows,
                               (long long)of);
 }
+
+void check_supported(check_t *check, bool implemented)
+{
+    if (check->rc == BACKEND_OK && !implemented)
+        check->rc = error_set(BACKEND_ERR_UNSUPPORTED, "%s: %s has no such op", check->op, check->backend->name);
+}

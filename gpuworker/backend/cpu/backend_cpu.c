@@ -141,6 +141,7 @@ static const backend_vtable_t cpu_vtable = {
     .step_set = cpu_step_set,
     .step_advance = cpu_step_advance,
     .linear = cpu_linear,
+    .embed = cpu_embed,
     .attention = cpu_attention,
     .group_attention = cpu_group_attention,
     .causal_scale = cpu_causal_scale,

@@ -22,6 +22,7 @@ static inline float *cpu_scratch(backend_t *backend)
 int cpu_scratch_check(const char *op, int64_t floats);
 
 int cpu_linear(backend_t *backend, const backend_linear_t *op);
+int cpu_embed(backend_t *backend, const backend_embed_t *op);
 int cpu_attention(backend_t *backend, const backend_attention_t *op);
 int cpu_group_attention(backend_t *backend, const backend_group_attention_t *op);
 int cpu_causal_scale(backend_t *backend, const backend_causal_scale_t *op);
