@@ -194,6 +194,10 @@ ONE_KERNEL(student_t)
 ONE_KERNEL(override)
 ONE_KERNEL(summarize)
 ONE_KERNEL(random_walk)
+ONE_KERNEL(embed)
+ONE_KERNEL(instance_scale)
+ONE_KERNEL(patch)
+ONE_KERNEL(quantile_head)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------- */
 
@@ -243,6 +247,10 @@ static const backend_vtable_t cuda_vtable = {
     .override = cuda_override,
     .summarize = cuda_summarize,
     .random_walk = cuda_random_walk,
+    .embed = cuda_embed,
+    .instance_scale = cuda_instance_scale,
+    .patch = cuda_patch,
+    .quantile_head = cuda_quantile_head,
 };
 
 int backend_cuda_device_count(void)

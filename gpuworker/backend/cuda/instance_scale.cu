@@ -1,0 +1,87 @@
+/* Rows brought to mean 0 and deviation 1 by what is observed of them (backend_instance_scale_t).
+ *
+ * x F32, mask U8, y F32 [rows][width]; loc, scale F32 [rows]. A block a row; the statistics in F64, in two passes, the second of which
+ * finds the row in L1. */
+#include "gpuworker/backend/cuda/launch.cuh"
+
+enum { SCALE_THREADS = 256, SCALE_WARPS = SCALE_THREADS / WARP };
+
+/* The block's sum, in every thread: the same tree always. shares: SCALE_WARPS, free again when the function returns. */
+static __device__ __forceinline__ double sum_block(double value, double *shares)
+{
+    double sum = 0;
+
+    value = sum_lanes<WARP>(value);
+    if (threadIdx.x % WARP == 0)
+        shares[threadIdx.x / WARP] = value;
+    __syncthreads();
+#pragma unroll
+    for (int warp = 0; warp < SCALE_WARPS; warp++)
+        sum += shares[warp];
+    __syncthreads();
+    return sum;
+}
+
+static __global__ void __launch_bounds__(SCALE_THREADS)
+    instance_scale_kernel(const float *x, const uint8_t *mask, float *y, float *loc, float *scale, int64_t width, float eps,
+                          float clip, bool add, bool asinh, bool given)
+{
+    __shared__ double shares[SCALE_WARPS];
+    int64_t row = blockIdx.x, at = row * width;
+    float centre = 0, deviation = 1;
+
+    begin();
+    auto observed = [=](int64_t i) { return mask == NULL || mask[at + i] != 0; };
+    if (given) {
+        centre = loc[row];
+        deviation = scale[row];
+    } else {
+        double sum = 0, count = 0, squares = 0;
+
+        for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS)
+            if (observed(i)) {
+                sum += (double)x[at + i];
+                count += 1;
+            }
+        sum = sum_block(sum, shares);
+        count = sum_block(count, shares);
+        if (count > 0) {
+            double mean = sum / count;
+
+            for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS)
+                if (observed(i))
+                    squares += ((double)x[at + i] - mean) * ((double)x[at + i] - mean);
+            centre = (float)mean;
+            deviation = (float)sqrt(sum_block(squares, shares) / count);
+            if (add)
+                deviation += eps;
+            else if (deviation == 0)
+                deviation = eps;
+        }
+        if (threadIdx.x == 0) {
+            loc[row] = centre;
+            scale[row] = deviation;
+        }
+    }
+    for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS) {
+        float value = 0;
+
+        if (observed(i)) {
+            value = (x[at + i] - centre) / deviation;
+            if (clip > 0)
+                value = fminf(fmaxf(value, -clip), clip);
+            if (asinh)
+                value = asinhf(value);
+        }
+        y[at + i] = value;
+    }
+}
+
+extern "C" int cuda_instance_scale_launch(const backend_instance_scale_t *op, cudaStream_t stream)
+{
+    return launch("instance_scale", instance_scale_kernel, (unsigned)op->rows, SCALE_THREADS, 0, stream,
+                  static_cast<const float *>(op->x.data),
+                  op->mask != NULL ? static_cast<const uint8_t *>(op->mask->data) : (const uint8_t *)NULL,
+                  static_cast<float *>(op->y.data), static_cast<float *>(op->loc.data), static_cast<float *>(op->scale.data),
+                  op->width, op->eps, op->clip, op->add, op->asinh, op->given);
+}
