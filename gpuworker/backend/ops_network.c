@@ -17,10 +17,27 @@ int backend_step_advance(backend_t *backend, const backend_tensor_t *step)
     return RUN(check, backend->vtable->step_advance(backend, step));
 }
 
+static void check_modulation(check_t *check, const backend_modulation_t *modulation, int64_t rows, int64_t in, int64_t columns)
+{
+    int64_t conditions;
+
+    if (modulation == NULL)
+        return;
+    check_range(check, "modulation.rows_each", modulation->rows_each, 1, INT32_MAX);
+    check_range(check, "modulation.stride", modulation->stride, 0, INT64_MAX);
+    check_equal(check, (modulation->shift != NULL) == (modulation->scale != NULL), "modulation has only one of shift and scale");
+    if (check->rc < 0)
+        return;
+    conditions = (rows - 1) / modulation->rows_each + 1;
+    check_optional(check, "modulation.shift", modulation->shift, F32, check_strided(conditions, modulation->stride, in));
+    check_optional(check, "modulation.scale", modulation->scale, F32, check_strided(conditions, modulation->stride, in));
+    check_optional(check, "modulation.gate", modulation->gate, F32, check_strided(conditions, modulation->stride, columns));
+}
+
 int backend_linear(backend_t *backend, const backend_linear_t *op)
 {
     check_t check = check_begin(backend, "linear");
-    int64_t out, in, columns;
+    int64_t out, in, columns, reach;
 
     check_size(&check, "rows", op->rows);
     check_range(&check, "x_stride", op->x_stride, 0, INT64_MAX);
@@ -41,8 +58,12 @@ int backend_linear(backend_t *backend, const backend_linear_t *op)
     check_range(&check, "activation", op->activation, BACKEND_ACT_NONE, BACKEND_ACT_SWIGLU);
     if (op->activation == BACKEND_ACT_SWIGLU)
         check_multiple(&check, "the number of outputs of swiglu", out, 2);
-    check_tensor(&check, "y", &op->y, FLOAT, PRODUCT(op->rows, columns));
-    check_optional(&check, "residual", op->residual, F32, PRODUCT(op->rows, columns));
+    if (op->y_stride != 0)
+        check_range(&check, "y_stride", op->y_stride, columns, INT64_MAX);
+    reach = check_strided(op->rows, op->y_stride > 0 ? op->y_stride : columns, columns);
+    check_tensor(&check, "y", &op->y, FLOAT, reach);
+    check_optional(&check, "residual", op->residual, F32, reach);
+    check_modulation(&check, op->modulation, op->rows, in, columns);
     return RUN(check, backend->vtable->linear(backend, op));
 }
 

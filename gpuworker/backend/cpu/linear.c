@@ -1,7 +1,7 @@
-/* linear: y = residual + act(norm(x) · Wᵀ + bias), x [rows][in], W [out][in], y [rows][out] or [rows][out / 2] for SwiGLU.
+/* linear: y = residual + gate · act(modulated(norm(x)) · Wᵀ + bias), x [rows][in], W [out][in], y [rows][out] or [rows][out / 2] for SwiGLU.
  *
- * Rows go through in blocks: normalise a block into scratch, one matrix product (matrix-vector for a single row), then the epilogue. The
- * product lands in y itself, with the residual and bias put there first, unless an activation stands in between. */
+ * Rows go through in blocks: normalise and modulate a block into scratch, one matrix product (matrix-vector for a single row), then the
+ * epilogue. The product lands in y itself, with the residual and bias put there first, unless an activation or a gate stands in between. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -32,51 +32,86 @@ static void normalise(const backend_norm_t *norm, const float *x, int64_t width,
     }
 }
 
+/* What a condition adds for row `row`: a vector of it, or NULL. */
+static const float *condition(const backend_modulation_t *modulation, const backend_tensor_t *part, int64_t row)
+{
+    return part != NULL ? (const float *)part->data + row / modulation->rows_each * modulation->stride : NULL;
+}
+
+/* y = modulated(norm(x)) of row `row`. */
+static void prepare(const backend_linear_t *op, const float *x, int64_t row, int64_t in, float *y)
+{
+    const backend_modulation_t *modulation = op->modulation;
+
+    if (op->norm.kind != BACKEND_NORM_NONE)
+        normalise(&op->norm, x, in, y);
+    else
+        memcpy(y, x, (size_t)in * sizeof *y);
+    if (modulation != NULL && modulation->shift != NULL) {
+        const float *shift = condition(modulation, modulation->shift, row), *scale = condition(modulation, modulation->scale, row);
+
+        for (int64_t i = 0; i < in; i++)
+            y[i] = y[i] * (1.0f + scale[i]) + shift[i];
+    }
+}
+
 /* y [rows][out] += x · Wᵀ */
-static void multiply(int64_t rows, int64_t out, int64_t in, const float *x, int64_t x_stride, const float *weight, float *y)
+static void multiply(int64_t rows, int64_t out, int64_t in, const float *x, int64_t x_stride, const float *weight, float *y,
+                     int64_t y_stride)
 {
     if (rows == 1)
         cblas_sgemv(CblasRowMajor, CblasNoTrans, (blasint)out, (blasint)in, 1.0f, weight, (blasint)in, x, 1, 1.0f, y, 1);
     else
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)rows, (blasint)out, (blasint)in, 1.0f, x, (blasint)x_stride,
-                    weight, (blasint)in, 1.0f, y, (blasint)out);
+                    weight, (blasint)in, 1.0f, y, (blasint)y_stride);
 }
 
-static float silu(float x)
+static float activated(backend_activation_t activation, float x)
 {
-    return x / (1.0f + expf(-x));
+    switch (activation) {
+    case BACKEND_ACT_SILU:
+    case BACKEND_ACT_SWIGLU:
+        return x / (1.0f + expf(-x));
+    case BACKEND_ACT_RELU:
+        return x > 0.0f ? x : 0.0f;
+    case BACKEND_ACT_NONE:
+        break;
+    }
+    return x;
 }
 
 /* What stands in y before the product: the residual (unless y is it) plus the bias. */
-static void start(float *y, const float *residual, const float *bias, int64_t rows, int64_t out)
+static void start(float *y, int64_t y_stride, const float *residual, const float *bias, int64_t rows, int64_t out)
 {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t o = 0; o < out; o++)
-            y[r * out + o] = (residual != NULL ? residual[r * out + o] : 0.0f) + (bias != NULL ? bias[o] : 0.0f);
+            y[r * y_stride + o] = (residual != NULL ? residual[r * y_stride + o] : 0.0f) + (bias != NULL ? bias[o] : 0.0f);
 }
 
-static void activate(const backend_linear_t *op, const float *product, const float *residual, int64_t rows, int64_t out, float *y)
+/* y = residual + gate · act(product) of one row. */
+static void finish(const backend_linear_t *op, const float *product, const float *gate, const float *residual, int64_t columns,
+                   float *y)
 {
-    bool gated = op->activation == BACKEND_ACT_SWIGLU;
-    int64_t columns = gated ? out / 2 : out;
+    for (int64_t c = 0; c < columns; c++) {
+        float value = activated(op->activation, product[c]);
 
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++) {
-            float value = silu(product[r * out + c]);
-            value = gated ? value * product[r * out + columns + c] : value;
-            y[r * columns + c] = value + (residual != NULL ? residual[r * columns + c] : 0.0f);
-        }
+        value = op->activation == BACKEND_ACT_SWIGLU ? value * product[columns + c] : value;
+        value = gate != NULL ? value * gate[c] : value;
+        y[c] = value + (residual != NULL ? residual[c] : 0.0f);
+    }
 }
 
 int cpu_linear(backend_t *backend, const backend_linear_t *op)
 {
+    const backend_modulation_t *modulation = op->modulation;
     int64_t out = op->weight->tensor.dim[0], in = op->weight->tensor.dim[1];
-    int64_t x_stride = op->x_stride > 0 ? op->x_stride : in;
-    bool normed = op->norm.kind != BACKEND_NORM_NONE, plain = op->activation == BACKEND_ACT_NONE;
     int64_t columns = op->activation == BACKEND_ACT_SWIGLU ? out / 2 : out;
-    int64_t row_floats = (normed ? in : 0) + (plain ? 0 : out);
+    int64_t x_stride = op->x_stride > 0 ? op->x_stride : in, y_stride = op->y_stride > 0 ? op->y_stride : columns;
+    bool prepared = op->norm.kind != BACKEND_NORM_NONE || (modulation != NULL && modulation->shift != NULL);
+    bool plain = op->activation == BACKEND_ACT_NONE && (modulation == NULL || modulation->gate == NULL);
+    int64_t row_floats = (prepared ? in : 0) + (plain ? 0 : out);
     int64_t block = row_floats > 0 ? CPU_SCRATCH_FLOATS / row_floats : op->rows;
-    float *normalised = cpu_scratch(backend);
+    float *input = cpu_scratch(backend);
     int rc = cpu_scratch_check("linear", row_floats);
 
     if (rc < 0)
@@ -84,16 +119,18 @@ int cpu_linear(backend_t *backend, const backend_linear_t *op)
     for (int64_t row = 0; row < op->rows; row += block) {
         int64_t rows = op->rows - row < block ? op->rows - row : block;
         const float *x = (const float *)op->x.data + row * x_stride;
-        const float *residual = op->residual != NULL ? (const float *)op->residual->data + row * columns : NULL;
-        float *y = (float *)op->y.data + row * columns;
-        float *product = plain ? y : normalised + (normed ? rows * in : 0);
+        const float *residual = op->residual != NULL ? (const float *)op->residual->data + row * y_stride : NULL;
+        float *y = (float *)op->y.data + row * y_stride;
+        float *product = plain ? y : input + (prepared ? rows * in : 0);
+        int64_t product_stride = plain ? y_stride : out;
 
-        for (int64_t r = 0; normed && r < rows; r++)
-            normalise(&op->norm, x + r * x_stride, in, normalised + r * in);
-        start(product, plain ? residual : NULL, weight_data(op->bias), rows, out);
-        multiply(rows, out, in, normed ? normalised : x, normed ? in : x_stride, op->weight->tensor.data, product);
-        if (!plain)
-            activate(op, product, residual, rows, out, y);
+        for (int64_t r = 0; prepared && r < rows; r++)
+            prepare(op, x + r * x_stride, row + r, in, input + r * in);
+        start(product, product_stride, plain ? residual : NULL, weight_data(op->bias), rows, out);
+        multiply(rows, out, in, prepared ? input : x, prepared ? in : x_stride, op->weight->tensor.data, product, product_stride);
+        for (int64_t r = 0; !plain && r < rows; r++)
+            finish(op, product + r * out, modulation != NULL ? condition(modulation, modulation->gate, row + r) : NULL,
+                   residual != NULL ? residual + r * y_stride : NULL, columns, y + r * y_stride);
     }
     return BACKEND_OK;
 }

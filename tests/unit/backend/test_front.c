@@ -88,6 +88,36 @@ static void a_linear_that_does_not_fit_is_refused_by_field(void **state)
     op = good;
     op.y = bench_f32(NULL, 7);
     refused(backend_linear(backend, &op), "linear", "y holds 7");
+    op = good;
+    op.y_stride = 3;
+    refused(backend_linear(backend, &op), "linear", "y_stride is 3");
+    op.y_stride = 5;
+    refused(backend_linear(backend, &op), "linear", "y holds 8 elements, expected 9");
+    bench_close();
+}
+
+static void a_modulation_that_does_not_fit_is_refused_by_field(void **state)
+{
+    backend_t *backend = bench_open(0);
+    float *numbers = bench_numbers(64);
+    backend_weight_t weight = bench_weight(numbers, 4, 3);
+    backend_tensor_t six = bench_f32(numbers, 6), seven = bench_f32(numbers, 7);
+    backend_modulation_t modulation = {.shift = &six, .scale = &six, .gate = &seven, .rows_each = 2, .stride = 3};
+    backend_linear_t op = {
+        .x = bench_f32(numbers, 9), .rows = 3, .weight = &weight, .modulation = &modulation, .y = bench_f32(NULL, 12)};
+
+    (void)state;
+    assert_int_equal(backend_linear(backend, &op), BACKEND_OK);
+    modulation.gate = &six;
+    refused(backend_linear(backend, &op), "linear", "modulation.gate holds 6 elements, expected 7");
+    modulation.gate = NULL;
+    modulation.rows_each = 1;
+    refused(backend_linear(backend, &op), "linear", "modulation.shift holds 6 elements, expected 9");
+    modulation.rows_each = 0;
+    refused(backend_linear(backend, &op), "linear", "rows_each is 0");
+    modulation.rows_each = 3;
+    modulation.scale = NULL;
+    refused(backend_linear(backend, &op), "linear", "only one of shift and scale");
     bench_close();
 }
 
@@ -187,6 +217,7 @@ int main(void)
         cmocka_unit_test(shapes_that_cannot_be_are_refused),
         cmocka_unit_test(the_cpu_has_neither_graphs_nor_bf16_and_says_so),
         cmocka_unit_test(a_linear_that_does_not_fit_is_refused_by_field),
+        cmocka_unit_test(a_modulation_that_does_not_fit_is_refused_by_field),
         cmocka_unit_test(an_attention_that_does_not_fit_is_refused_by_field),
         cmocka_unit_test(scaler_states_may_not_alias),
         cmocka_unit_test(draws_need_keys),
