@@ -67,53 +67,85 @@ int backend_linear(backend_t *backend, const backend_linear_t *op)
     return RUN(check, backend->vtable->linear(backend, op));
 }
 
-static void check_rope(check_t *check, const backend_rope_t *rope, int head_dim, int64_t prefix_rows, int64_t columns)
+static void check_rope(check_t *check, const backend_attention_t *op, int64_t prefix_rows)
 {
-    const backend_tensor_t *table = rope->table;
+    const backend_tensor_t *table = op->rope.table, *index = op->rope.index;
+    int rank = op->mode == BACKEND_ATTENTION_EXTEND ? 3 : 2;
 
     if (table == NULL || check->rc < 0)
         return;
+    check_equal(check, op->mode != BACKEND_ATTENTION_QUERY, "rope.table is given, but QUERY never rotates");
     check_tensor(check, "rope.table", table, F32, 1);
     check_equal(check, table->rank == 3 && table->dim[1] == 4, "rope.table does not have the shape [positions][4][rotary_dim]");
     if (check->rc < 0)
         return;
-    check_range(check, "rope.table's rotary_dim", table->dim[2], 2, head_dim);
+    check_range(check, "rope.table's rotary_dim", table->dim[2], 2, op->head_dim);
     check_multiple(check, "rope.table's rotary_dim", table->dim[2], 2);
-    check_tensor(check, "rope.index", rope->index, I32, 1);
-    check_equal(check,
-                check->rc < 0 || (rope->index->rank == 2 && rope->index->dim[0] >= prefix_rows && rope->index->dim[1] >= columns),
-                "rope.index does not have the shape [prefix rows][columns]");
+    check_tensor(check, "rope.index", index, I32, 1);
+    check_equal(check, check->rc < 0 || (index->rank == rank && index->dim[0] >= prefix_rows && index->dim[rank - 1] >= op->tokens),
+                rank == 3 ? "rope.index does not have the shape [prefix rows][steps][columns]"
+                          : "rope.index does not have the shape [prefix rows][columns]");
+}
+
+static void check_head_norm(check_t *check, const backend_head_norm_t *norm, int head_dim)
+{
+    if (norm == NULL)
+        return;
+    check_optional(check, "norm.q", norm->q != NULL ? &norm->q->tensor : NULL, F32, head_dim);
+    check_optional(check, "norm.k", norm->k != NULL ? &norm->k->tensor : NULL, F32, head_dim);
+    check_equal(check, norm->eps >= 0, "norm.eps is negative");
+}
+
+/* The cache as the mode reads and writes it. */
+static void check_caches(check_t *check, const backend_attention_t *op, int64_t prefix_rows)
+{
+    bool stores = op->mode == BACKEND_ATTENTION_PREFILL || op->mode == BACKEND_ATTENTION_STORE;
+    bool tail = !stores && (op->mode != BACKEND_ATTENTION_QUERY || op->step != NULL);
+
+    if (check->rc < 0 || op->mode == BACKEND_ATTENTION_ENCODE)
+        return;
+    check_cache(check, "kv.prefix_k", &op->kv->prefix_k, prefix_rows, op->heads, stores ? op->tokens : 0, op->head_dim);
+    check_cache(check, "kv.prefix_v", &op->kv->prefix_v, prefix_rows, op->heads, op->kv->prefix_k.dim[2], op->head_dim);
+    if (!tail)
+        return;
+    check_cache(check, "kv.tail_k", &op->kv->tail_k, op->rows, op->heads, 0, op->head_dim);
+    check_cache(check, "kv.tail_v", &op->kv->tail_v, op->rows, op->heads, op->kv->tail_k.dim[2], op->head_dim);
+    check_tensor(check, "step", op->step, I32, 1);
+    if (op->mode == BACKEND_ATTENTION_EXTEND) {
+        check_size(check, "step_tokens", op->step_tokens);
+        check_equal(check, op->tokens <= op->kv->tail_k.dim[2], "kv.tail_k has no room for the tokens");
+    }
 }
 
 int backend_attention(backend_t *backend, const backend_attention_t *op)
 {
     check_t check = check_begin(backend, "attention");
-    bool prefill = op->mode == BACKEND_ATTENTION_PREFILL;
+    bool encode = op->mode == BACKEND_ATTENTION_ENCODE;
+    bool whole = encode || op->mode == BACKEND_ATTENTION_PREFILL || op->mode == BACKEND_ATTENTION_STORE;
     int64_t prefix_rows;
 
-    check_range(&check, "mode", op->mode, BACKEND_ATTENTION_PREFILL, BACKEND_ATTENTION_DECODE);
+    check_range(&check, "mode", op->mode, BACKEND_ATTENTION_PREFILL, BACKEND_ATTENTION_QUERY);
     check_size(&check, "rows", op->rows);
-    check_range(&check, "tokens", op->tokens, 1, prefill ? INT32_MAX : 1);
-    check_range(&check, "samples", op->samples, 1, prefill ? 1 : INT32_MAX);
+    check_range(&check, "tokens", op->tokens, 1, op->mode == BACKEND_ATTENTION_DECODE ? 1 : INT32_MAX);
+    check_range(&check, "samples", op->samples, 1, whole ? 1 : INT32_MAX);
     check_size(&check, "variates", op->variates);
     check_size(&check, "heads", op->heads);
     check_size(&check, "head_dim", op->head_dim);
-    check_equal(&check, op->kv != NULL, "kv is missing");
+    check_equal(&check, encode == (op->kv == NULL), encode ? "kv is given, but ENCODE stores nothing" : "kv is missing");
+    check_equal(&check, encode || op->bias == NULL, "bias is given, but only ENCODE adds one");
     if (check.rc < 0)
         return check.rc;
     check_multiple(&check, "rows", op->rows, op->samples * op->variates);
     prefix_rows = op->rows / op->samples;
     check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->rows, op->tokens, 3, op->heads, op->head_dim));
-    check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->rows, op->tokens, op->heads, op->head_dim));
-    check_cache(&check, "kv.prefix_k", &op->kv->prefix_k, prefix_rows, op->heads, prefill ? op->tokens : 0, op->head_dim);
-    check_cache(&check, "kv.prefix_v", &op->kv->prefix_v, prefix_rows, op->heads, op->kv->prefix_k.dim[2], op->head_dim);
-    if (!prefill) {
-        check_cache(&check, "kv.tail_k", &op->kv->tail_k, op->rows, op->heads, 0, op->head_dim);
-        check_cache(&check, "kv.tail_v", &op->kv->tail_v, op->rows, op->heads, op->kv->tail_k.dim[2], op->head_dim);
-        check_tensor(&check, "step", op->step, I32, 1);
-    }
-    check_rope(&check, &op->rope, op->head_dim, prefix_rows, op->tokens);
+    if (op->mode != BACKEND_ATTENTION_STORE)
+        check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->rows, op->tokens, op->heads, op->head_dim));
+    check_caches(&check, op, prefix_rows);
+    check_head_norm(&check, op->norm, op->head_dim);
+    check_rope(&check, op, prefix_rows);
     check_optional(&check, "first", op->first, I32, prefix_rows);
+    check_optional(&check, "visible", op->visible, U8, PRODUCT(prefix_rows, encode ? op->tokens : op->kv->prefix_k.dim[2]));
+    check_optional(&check, "bias", op->bias, F32, PRODUCT(op->heads, 2 * op->tokens - 1));
     return RUN(check, backend->vtable->attention(backend, op));
 }
 
@@ -127,12 +159,15 @@ int backend_group_attention(backend_t *backend, const backend_group_attention_t 
     check_size(&check, "tokens", op->tokens);
     check_size(&check, "heads", op->heads);
     check_size(&check, "head_dim", op->head_dim);
+    if (op->group_tokens != 1)
+        check_range(&check, "group_tokens", op->group_tokens, op->tokens, INT32_MAX);
     if (check.rc < 0)
         return check.rc;
     check_multiple(&check, "sets", op->sets, op->samples);
     check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, 3, op->heads, op->head_dim));
     check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, op->heads, op->head_dim));
-    check_tensor(&check, "group", op->group, I32, PRODUCT(op->sets / op->samples, op->variates));
+    check_tensor(&check, "group", op->group, I32, PRODUCT(op->sets / op->samples, op->variates, op->group_tokens));
+    check_head_norm(&check, op->norm, op->head_dim);
     return RUN(check, backend->vtable->group_attention(backend, op));
 }
 

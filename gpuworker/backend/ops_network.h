@@ -55,10 +55,11 @@ int backend_linear(backend_t *backend, const backend_linear_t *op);
 
 /* Rotary embedding as tables, so that each family's variant (xPos, partial, scaled) is data. Element j of a head becomes
  * x[j] · cos[j] + x'[j] · sin[j], where x' is the pair's partner with the sign of a rotation: (-x[j+1], x[j-1]) interleaved, or
- * (-x[j + d/2], x[j - d/2]) half-split. Table row: q_cos, q_sin, k_cos, k_sin, each [rotary_dim]; dims past rotary_dim are left alone. */
+ * (-x[j + d/2], x[j - d/2]) half-split. Table row: q_cos, q_sin, k_cos, k_sin, each [rotary_dim]; dims past rotary_dim are left alone.
+ * Token t has the table row of column t; in DECODE that of column *step, in EXTEND of column t of *step. */
 typedef struct {
     const backend_tensor_t *table; /* F32 [positions][4][rotary_dim]; NULL: no rotation */
-    const backend_tensor_t *index; /* I32 [prefix rows][columns]: the table row of token t, column t (prefill) or *step (decode) */
+    const backend_tensor_t *index; /* I32 [prefix rows][columns], EXTEND: [prefix rows][steps][columns]: the table row of a token */
     bool interleaved;
 } backend_rope_t;
 
@@ -77,7 +78,7 @@ typedef enum {
     BACKEND_ATTENTION_EXTEND, /* stored from tail position *step · step_tokens on; sees the prefix, the tail before, and causally its own */
     BACKEND_ATTENTION_ENCODE, /* nothing stored, kv NULL; every token sees all T, bias added */
     BACKEND_ATTENTION_STORE,  /* k and v become the prefix; no queries: q and out are not touched */
-    BACKEND_ATTENTION_QUERY   /* only q is read; sees the prefix and, when step is given, tail[0..*step] */
+    BACKEND_ATTENTION_QUERY   /* only q is read, never rotated; sees the prefix and, when step is given, tail[0..*step] */
 } backend_attention_mode_t;
 
 /* RMS norm of each head of q and k over head_dim, before the rotation: x / sqrt(mean(x²) + eps) · weight. */
@@ -122,7 +123,7 @@ typedef struct {
     float scale;
     const backend_head_norm_t *norm; /* NULL: none */
     const backend_tensor_t *group;   /* I32 [series][variates][group_tokens] */
-    int64_t group_tokens;            /* T: ids of their own for every token; 1: one for all */
+    int64_t group_tokens;            /* at least T: token t has the t-th of them; 1: one for all */
 } backend_group_attention_t;
 
 int backend_group_attention(backend_t *backend, const backend_group_attention_t *op);

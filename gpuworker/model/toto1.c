@@ -305,7 +305,8 @@ static int attend(model_state_t *state, const pass_t *pass, int64_t index)
                                                                                  .heads = heads,
                                                                                  .head_dim = head_dim,
                                                                                  .scale = scale,
-                                                                                 .group = &state->group}));
+                                                                                 .group = &state->group,
+                                                                                 .group_tokens = 1}));
     else
         TRY(backend_attention(state->backend, &(backend_attention_t){
                                                   .mode = is_prefill(pass) ? BACKEND_ATTENTION_PREFILL : BACKEND_ATTENTION_DECODE,

@@ -153,7 +153,8 @@ static void attention_among_variates_matches_the_cpu(void **state)
                                                                                              .heads = heads,
                                                                                              .head_dim = head_dim,
                                                                                              .scale = 0.2f,
-                                                                                             .group = &group->view[side]}));
+                                                                                             .group = &group->view[side],
+                                                                                             .group_tokens = 1}));
         }
         pair_compare(out, group_cases[i].dtype == BACKEND_BF16 ? 1e-2 : 1e-5);
         pair_test_end(NULL);

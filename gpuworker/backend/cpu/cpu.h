@@ -21,6 +21,9 @@ static inline float *cpu_scratch(backend_t *backend)
 /* The scratch must hold `floats`, or the op is refused by name. */
 int cpu_scratch_check(const char *op, int64_t floats);
 
+/* One head's query or key in place: RMS norm over head_dim. In attention.c. */
+void cpu_head_norm(float *x, int head_dim, const backend_head_norm_t *norm, bool key);
+
 int cpu_linear(backend_t *backend, const backend_linear_t *op);
 int cpu_embed(backend_t *backend, const backend_embed_t *op);
 int cpu_attention(backend_t *backend, const backend_attention_t *op);
@@ -31,5 +34,10 @@ int cpu_student_t(backend_t *backend, const backend_student_t_t *op);
 int cpu_override(backend_t *backend, const backend_override_t *op);
 int cpu_summarize(backend_t *backend, const backend_summarize_t *op);
 int cpu_random_walk(backend_t *backend, const backend_random_walk_t *op);
+int cpu_instance_scale(backend_t *backend, const backend_instance_scale_t *op);
+int cpu_patch(backend_t *backend, const backend_patch_t *op);
+int cpu_quantile_head(backend_t *backend, const backend_quantile_head_t *op);
+int cpu_unroll(backend_t *backend, const backend_unroll_t *op);
+int cpu_weighted_quantiles(backend_t *backend, const backend_weighted_quantiles_t *op);
 
 #endif

@@ -1,54 +1,72 @@
 /* group_attention: at one token of one path, out_v = softmax over w (scale · q_v · k_w) v_w, over the variates w of v's group.
- * qkv [sets][variates][tokens][3][heads][head_dim], group [series][variates]. */
+ * qkv [sets][variates][tokens][3][heads][head_dim], group [series][variates][group_tokens]. */
 #include "gpuworker/backend/cpu/cpu.h"
 
 #include <math.h>
 #include <string.h>
 
-/* One output vector: query `v`, keys of all variates w with group[w] == group[v]; variate w's key at k + w · stride. */
-static void attend_group(const float *q, const float *k, const float *values, int64_t stride, const int32_t *group,
-                         int64_t variates, int64_t v, const backend_group_attention_t *op, float *scores, float *out)
+/* The queries and keys of one (set, token, head), normalised: [variates][2][head_dim]; variate w's in qkv at from + w · stride. */
+static void place(const backend_group_attention_t *op, const float *from, int64_t stride, float *placed)
 {
-    int d = op->head_dim;
+    int64_t d = op->head_dim, width = op->heads * d;
+
+    for (int64_t w = 0; w < op->variates; w++)
+        for (int part = 0; part < 2; part++) {
+            float *to = placed + (2 * w + part) * d;
+
+            memcpy(to, from + w * stride + part * width, (size_t)d * sizeof *to);
+            if (op->norm != NULL)
+                cpu_head_norm(to, op->head_dim, op->norm, part == 1);
+        }
+}
+
+/* One output vector: query `v`, keys of all variates w with the same group id. */
+static void attend(const backend_group_attention_t *op, const float *placed, const float *values, int64_t stride,
+                   const int32_t *group, int64_t v, float *scores, float *out)
+{
+    int64_t d = op->head_dim, ids = op->group_tokens;
     float most = -INFINITY, sum = 0;
 
-    for (int64_t w = 0; w < variates; w++) {
+    for (int64_t w = 0; w < op->variates; w++) {
         float dot = 0;
 
-        for (int j = 0; j < d; j++)
-            dot += q[j] * k[w * stride + j];
-        scores[w] = group[w] == group[v] ? dot * op->scale : -INFINITY;
+        for (int64_t j = 0; j < d; j++)
+            dot += placed[2 * v * d + j] * placed[(2 * w + 1) * d + j];
+        scores[w] = group[w * ids] == group[v * ids] ? dot * op->scale : -INFINITY;
         most = fmaxf(most, scores[w]);
     }
-    for (int64_t w = 0; w < variates; w++) {
+    for (int64_t w = 0; w < op->variates; w++) {
         scores[w] = expf(scores[w] - most);
         sum += scores[w];
     }
     memset(out, 0, (size_t)d * sizeof *out);
-    for (int64_t w = 0; w < variates; w++)
-        for (int j = 0; j < d; j++)
+    for (int64_t w = 0; w < op->variates; w++)
+        for (int64_t j = 0; j < d; j++)
             out[j] += scores[w] / sum * values[w * stride + j];
 }
 
 int cpu_group_attention(backend_t *backend, const backend_group_attention_t *op)
 {
     int64_t d = op->head_dim, width = op->heads * d, stride = op->tokens * 3 * width;
-    int rc = cpu_scratch_check("group_attention", op->variates);
+    float *scores = cpu_scratch(backend), *placed = scores + op->variates;
+    int rc = cpu_scratch_check("group_attention", op->variates * (1 + 2 * d));
 
     if (rc < 0)
         return rc;
     for (int64_t set = 0; set < op->sets; set++) {
-        const int32_t *group = (const int32_t *)op->group->data + set / op->samples * op->variates;
+        const int32_t *group = (const int32_t *)op->group->data + set / op->samples * op->variates * op->group_tokens;
         const float *qkv = (const float *)op->qkv.data + set * op->variates * stride;
         float *out = (float *)op->out.data + set * op->variates * op->tokens * width;
 
-        for (int64_t v = 0; v < op->variates; v++)
-            for (int64_t t = 0; t < op->tokens; t++)
-                for (int64_t h = 0; h < op->heads; h++) {
-                    const float *token = qkv + t * 3 * width + h * d;
-                    attend_group(token + v * stride, token + width, token + 2 * width, stride, group, op->variates, v, op,
-                                 cpu_scratch(backend), out + (v * op->tokens + t) * width + h * d);
-                }
+        for (int64_t t = 0; t < op->tokens; t++)
+            for (int64_t h = 0; h < op->heads; h++) {
+                const float *from = qkv + t * 3 * width + h * d;
+
+                place(op, from, stride, placed);
+                for (int64_t v = 0; v < op->variates; v++)
+                    attend(op, placed, from + 2 * width, stride, group + (op->group_tokens > 1 ? t : 0), v, scores,
+                           out + (v * op->tokens + t) * width + h * d);
+            }
     }
     return BACKEND_OK;
 }

@@ -223,6 +223,8 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
     backend_dtype_t dtype = op->qkv.dtype;
     attention_t p = {};
 
+    if (op->mode > BACKEND_ATTENTION_DECODE || op->norm != NULL || op->visible != NULL)
+        return error_set(BACKEND_ERR_UNSUPPORTED, "attention: CUDA has only PREFILL and DECODE, without norms and visibility");
     if (op->out.dtype != dtype || kv->prefix_k.dtype != dtype || kv->prefix_v.dtype != dtype ||
         (!prefill && (kv->tail_k.dtype != dtype || kv->tail_v.dtype != dtype)))
         return error_set(BACKEND_ERR_UNSUPPORTED, "attention: on CUDA qkv, out and the cache have one dtype");

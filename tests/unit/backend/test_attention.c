@@ -213,7 +213,8 @@ static void check_groups(backend_t *backend, int round)
     int64_t series = bench_pick(1, 3), samples = bench_pick(1, 3), variates = 1 + round % 5, tokens = bench_pick(1, 4);
     int64_t heads = bench_pick(1, 3), d = bench_pick(1, 11), width = heads * d, sets = series * samples;
     float *qkv = bench_numbers(sets * variates * tokens * 3 * width);
-    int32_t group[3 * 5];
+    int64_t ids = round % 2 == 0 ? 1 : tokens + bench_pick(0, 2); /* per token of a variate */
+    int32_t group[3 * 5 * 6];
     backend_tensor_t out = bench_f32(NULL, sets * variates * tokens * width), groups;
     backend_group_attention_t op = {.qkv = bench_f32(qkv, sets * variates * tokens * 3 * width),
                                     .out = out,
@@ -223,12 +224,13 @@ static void check_groups(backend_t *backend, int round)
                                     .tokens = tokens,
                                     .heads = (int)heads,
                                     .head_dim = (int)d,
-                                    .scale = 0.6f};
+                                    .scale = 0.6f,
+                                    .group_tokens = ids};
     float *got;
 
-    for (int64_t i = 0; i < series * variates; i++)
+    for (int64_t i = 0; i < series * variates * ids; i++)
         group[i] = (int32_t)bench_pick(-1, 1);
-    groups = bench_i32(group, series * variates);
+    groups = bench_i32(group, series * variates * ids);
     op.group = &groups;
     assert_int_equal(backend_group_attention(backend, &op), BACKEND_OK);
     got = bench_read(&out);
@@ -236,7 +238,7 @@ static void check_groups(backend_t *backend, int round)
         for (int64_t v = 0; v < variates; v++)
             for (int64_t t = 0; t < tokens; t++)
                 for (int64_t h = 0; h < heads; h++) {
-                    const int32_t *ids = group + set / samples * variates;
+                    const int32_t *own = group + set / samples * variates * ids + (ids > 1 ? t : 0);
                     const float *q = qkv + ((set * variates + v) * tokens + t) * 3 * width + h * d;
                     double wanted[HEAD_MOST] = {0}, sum = 0;
 
@@ -244,7 +246,7 @@ static void check_groups(backend_t *backend, int round)
                         const float *other = qkv + ((set * variates + w) * tokens + t) * 3 * width + h * d;
                         double score = 0;
 
-                        if (ids[w] != ids[v])
+                        if (own[w * ids] != own[v * ids])
                             continue;
                         for (int64_t j = 0; j < d; j++)
                             score += (double)q[j] * (double)other[width + j] * (double)op.scale;

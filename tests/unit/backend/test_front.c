@@ -130,6 +130,7 @@ static void an_attention_that_does_not_fit_is_refused_by_field(void **state)
                        .prefix_v = bench_shaped(bench_f32(NULL, 24), 4, cache)};
     backend_tensor_t table = bench_shaped(bench_f32(numbers, 3 * 4 * 4), 3, (int64_t[]){3, 4, 4});
     backend_tensor_t index = bench_shaped(bench_i32((int32_t[6]){0}, 6), 2, (int64_t[]){2, 3});
+    backend_tensor_t short_flags = bench_any(BACKEND_U8, (uint8_t[5]){0}, 5);
     backend_attention_t good = {.qkv = bench_f32(numbers, 72),
                                 .out = bench_f32(NULL, 24),
                                 .rows = 2,
@@ -158,6 +159,18 @@ static void an_attention_that_does_not_fit_is_refused_by_field(void **state)
     op.mode = BACKEND_ATTENTION_DECODE;
     op.tokens = 1;
     refused(backend_attention(backend, &op), "attention", "kv.tail_k is missing");
+    op = good;
+    op.mode = BACKEND_ATTENTION_ENCODE;
+    refused(backend_attention(backend, &op), "attention", "kv is given");
+    op = good;
+    op.mode = BACKEND_ATTENTION_QUERY;
+    refused(backend_attention(backend, &op), "attention", "never rotates");
+    op = good;
+    op.bias = &op.out;
+    refused(backend_attention(backend, &op), "attention", "bias is given");
+    op = good;
+    op.visible = &short_flags;
+    refused(backend_attention(backend, &op), "attention", "visible holds 5 elements, expected 6");
     table = bench_shaped(table, 3, (int64_t[]){3, 4, 8});
     refused(backend_attention(backend, &good), "attention", "rope.table");
     bench_close();
