@@ -1,3 +1,4 @@
+#include "base/calendar.h"
 #include "base/error.h"
 #include "config/table.h"
 
@@ -54,8 +55,6 @@ static int check_model(config_t *config, const config_lines_t *lines, uint32_t i
         return fail_at(config, lines, CONFIG_ERR_MISSING, section, index, "path", "needs path: a checkpoint folder, or naive");
     if (!*model->symbols)
         return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, "symbols", "symbols is empty, expected patterns such as *");
-    if (!*model->fields)
-        return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, "fields", "fields is empty, expected fields such as close");
     if (model->bucket_count == 0)
         return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, "buckets",
                        "buckets is empty, expected batch sizes such as 1");
@@ -72,6 +71,13 @@ static int check_model(config_t *config, const config_lines_t *lines, uint32_t i
                            "context_min = %u is more than context = %u", model->context_min, model->context);
         model->context_min = model->context;
     }
+    calendar_t *calendar = NULL;
+    if (calendar_open(model->timezone, model->days, model->hours, &calendar) < 0) {
+        char why[ERROR_TEXT_BYTES / 4];
+        snprintf(why, sizeof why, "%s", error_text());
+        return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, *model->timezone ? "timezone" : "hours", "%s", why);
+    }
+    calendar_close(calendar);
     if (model->publish_samples && model->samples == 0)
         return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, "publish_samples",
                        "publish_samples = on needs samples above 0");

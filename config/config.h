@@ -53,12 +53,19 @@ typedef struct {
     char name[CONFIG_NAME_BYTES];    /* [model.NAME]: the name in topics */
     char path[CONFIG_TEXT_BYTES];    /* checkpoint directory, relative to the config file; "naive" is built in */
     char symbols[CONFIG_TEXT_BYTES]; /* patterns of the symbols it forecasts: "BTC-USD,ETH*", no blanks */
-    char fields[CONFIG_TEXT_BYTES];  /* bar fields fed in as variates, the target first: "close,volume", no blanks or doubles */
-    uint32_t context;                /* bars; rounded up to the model's patch */
-    uint32_t context_min;            /* a symbol is forecast once it has that many closed bars */
-    uint32_t horizon;                /* bars */
-    uint32_t samples;                /* paths; 0: mean only */
+    char fields
+        [CONFIG_TEXT_BYTES]; /* bar fields fed in as variates, the target first: "close,volume", no blanks or doubles; empty: the model's own */
+    char companions[CONFIG_TEXT_BYTES]; /* symbols whose targets are further variates of every series: "SPY,QQQ" */
+    char timezone[CONFIG_TEXT_BYTES], days[CONFIG_TEXT_BYTES],
+        hours[CONFIG_TEXT_BYTES]; /* of the market, see base/calendar.h; empty: always open */
+    uint32_t context;             /* bars; rounded up to the model's patch */
+    uint32_t context_min;         /* a symbol is forecast once it has that many closed bars */
+    uint32_t horizon;             /* bars */
+    uint32_t samples;             /* paths; 0: mean only */
     bool publish_samples;
+    /* What some families leave open; 0: the official default, see model_options_t. */
+    double temperature, top_p, cap;
+    uint32_t top_k, window, decode_block, minimum_observed;
     uint64_t seed;
     uint32_t quantile_count;
     double quantiles[CONFIG_QUANTILES_MOST];

@@ -43,6 +43,7 @@ static const char *const device_words[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_words[] = {"auto", "fp32", "bf16", NULL};
 
 static const char *const field_words[] = {"open", "high", "low", "close", "volume", "amount", NULL};
+static const char *const day_words[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun", NULL};
 static const char *const feed_path_words[] = {"-", NULL};
 static const char *const model_path_words[] = {"naive", NULL};
 
@@ -141,8 +142,22 @@ const config_key_t config_keys[] = {
      .doc = "Checkpoint folder as published (config.json and model.safetensors), or naive: the built-in random walk. Required."},
     {CONFIG_SECTION_MODEL, "symbols", CONFIG_VALUE_WORDS, "*", MODEL(symbols),
      .doc = "Symbols that it forecasts. A list may go on in indented lines."},
-    {CONFIG_SECTION_MODEL, "fields", CONFIG_VALUE_WORDS, "close", MODEL(fields), .words = field_words,
-     .doc = "Fields of a bar that it sees; the first is the target."},
+    {CONFIG_SECTION_MODEL, "fields", CONFIG_VALUE_WORDS, "", MODEL(fields), .words = field_words,
+     .doc = "Fields of a bar that it sees and forecasts; the first is the target. Empty: close, or all six for a model that takes "
+            "whole "
+            "bars (Kronos)."},
+    {CONFIG_SECTION_MODEL, "companions", CONFIG_VALUE_TEXT, "", MODEL(companions),
+     .doc =
+         "Other symbols whose target it sees beside each symbol's own, for models of several variates (Toto, Chronos-2). With the "
+         "symbols themselves, they form a group."},
+    {CONFIG_SECTION_MODEL, "timezone", CONFIG_VALUE_TEXT, "", MODEL(timezone),
+     .doc =
+         "Of the market's days and hours, such as America/New_York; what a model with a calendar (Kronos) sees is that local time. "
+         "Empty: UTC."},
+    {CONFIG_SECTION_MODEL, "days", CONFIG_VALUE_WORDS, "", MODEL(days), .words = day_words,
+     .doc = "On which the market opens: the times of a forecast skip the others. Empty: every day."},
+    {CONFIG_SECTION_MODEL, "hours", CONFIG_VALUE_TEXT, "", MODEL(hours),
+     .doc = "Of its sessions, such as 09:30-11:30, 13:00-15:00. Empty: all day. No holidays are known."},
     {CONFIG_SECTION_MODEL, "context", CONFIG_VALUE_U32, "512", MODEL(context), .least = 1, .most = 65536,
      .doc = "Bars that it looks back on; rounded up to the model's patch."},
     {CONFIG_SECTION_MODEL, "context_min", CONFIG_VALUE_U32, "64", MODEL(context_min), .least = 1, .most = 65536,
@@ -153,6 +168,20 @@ const config_key_t config_keys[] = {
      .doc = "Paths drawn for each forecast, which the quantiles come from. 0: the mean only."},
     {CONFIG_SECTION_MODEL, "publish_samples", CONFIG_VALUE_BOOL, "off", MODEL(publish_samples),
      .doc = "Publish the paths themselves too."},
+    {CONFIG_SECTION_MODEL, "temperature", CONFIG_VALUE_NUMBER, "0", MODEL(temperature), .least = 0, .most = 10,
+     .doc = "Kronos: of its token draws. 0: 1."},
+    {CONFIG_SECTION_MODEL, "top_k", CONFIG_VALUE_U32, "0", MODEL(top_k), .least = 0, .most = 65536,
+     .doc = "Kronos: draw among that many tokens; 1 always takes the likeliest. 0: all, see top_p."},
+    {CONFIG_SECTION_MODEL, "top_p", CONFIG_VALUE_NUMBER, "0", MODEL(top_p), .least = 0, .most = 1,
+     .doc = "Kronos: draw among the likeliest tokens that hold so much probability, where top_k is 0. 0: 0.9."},
+    {CONFIG_SECTION_MODEL, "window", CONFIG_VALUE_U32, "0", MODEL(window), .least = 0, .most = 65536,
+     .doc = "Kronos: bars that a step looks back on (its max_context). 0: 512."},
+    {CONFIG_SECTION_MODEL, "decode_block", CONFIG_VALUE_U32, "0", MODEL(decode_block), .least = 0, .most = 16384,
+     .doc = "Toto 2: bars of a decode step, a multiple of its patch. 0: the whole horizon at once."},
+    {CONFIG_SECTION_MODEL, "minimum_observed", CONFIG_VALUE_U32, "0", MODEL(minimum_observed), .least = 0, .most = 65536,
+     .doc = "Toto 2: observed bars that the scale of a patch needs, else it is that of the first so many. 0: none."},
+    {CONFIG_SECTION_MODEL, "cap", CONFIG_VALUE_NUMBER, "0", MODEL(cap), .least = 0, .most = 1e9,
+     .doc = "Toto 2: quantiles stay within the range of the context widened by so many scales. 0: no cap."},
     {CONFIG_SECTION_MODEL, "seed", CONFIG_VALUE_U64, "0", MODEL(seed), .least = 0,
      .most = 9007199254740992.0, /* exact in JSON and JavaScript too */
      .doc = "The same seed, bars and model give the same forecast."},

@@ -63,7 +63,7 @@ extern const config_section_t config_sections[CONFIG_SECTION_COUNT];
 extern const config_key_t config_keys[];
 extern const size_t config_key_count;
 
-enum { CONFIG_KEYS_MOST = 64, CONFIG_SLOTS = CONFIG_SECTION_FEED + CONFIG_FEEDS_MOST + CONFIG_MODELS_MOST };
+enum { CONFIG_KEYS_MOST = 96, CONFIG_SLOTS = CONFIG_SECTION_FEED + CONFIG_FEEDS_MOST + CONFIG_MODELS_MOST };
 
 /* Where things stand in the file: one slot a section that can exist, line 0 for what was not given. */
 typedef struct {

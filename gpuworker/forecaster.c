@@ -20,6 +20,8 @@ typedef struct {
     uint32_t session_count;
     session_t *sessions[CONFIG_BUCKETS_MOST]; /* ascending buckets */
     wire_forecast_t message;                  /* what is the same in every forecast is filled in once */
+    uint32_t variate[WIRE_FIELDS_MOST];       /* of the message's fields, whose first is the target */
+    int64_t *times;                           /* [horizon], of the forecast being published; NULL: no market hours */
 } hosted_t;
 
 /* A batch whose end has not been told. */
@@ -78,6 +80,13 @@ static model_shape_t shape_of(const config_model_t *config, uint32_t variates, u
                            .samples = config->samples,
                            .quantile_count = config->quantile_count,
                            .precision = precision,
+                           .options = {.temperature = (float)config->temperature,
+                                       .top_k = config->top_k,
+                                       .top_p = (float)config->top_p,
+                                       .window = config->window,
+                                       .decode_block = config->decode_block,
+                                       .minimum_observed = config->minimum_observed,
+                                       .cap = (float)config->cap},
                            .discard_samples = !config->publish_samples};
     for (uint32_t i = 0; i < config->quantile_count; i++)
         shape.quantiles[i] = (float)config->quantiles[i];
@@ -101,7 +110,7 @@ static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, back
 {
     const config_model_t *config = hosted->config;
     for (uint32_t i = config->bucket_count; i-- > 0;) {
-        model_shape_t shape = shape_of(config, windows_field_count(hosted->windows), config->buckets[i], precision);
+        model_shape_t shape = shape_of(config, windows_variate_count(hosted->windows), config->buckets[i], precision);
         session_t *session;
         int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
         if (rc == SESSION_ERR_MEMORY && (i > 0 || hosted->session_count > 0)) {
@@ -130,7 +139,7 @@ static void prepare_message(hosted_t *hosted, const char *worker)
                                  .horizon = shape->horizon,
                                  .context = shape->context,
                                  .sample_count = shape->samples,
-                                 .field_count = shape->variates};
+                                 .field_count = windows_field_count(hosted->windows)};
     snprintf(message->model, sizeof message->model, "%s", config->name);
     snprintf(message->model_revision, sizeof message->model_revision, "%s", hosted->revision);
     snprintf(message->worker, sizeof message->worker, "%s", worker);
@@ -138,8 +147,12 @@ static void prepare_message(hosted_t *hosted, const char *worker)
         message->quantile_count = shape->quantile_count;
         memcpy(message->quantile_levels, config->quantiles, shape->quantile_count * sizeof *config->quantiles);
     }
-    for (uint32_t i = 0; i < shape->variates; i++)
-        snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s", windows_field_name(hosted->windows, i));
+    uint32_t target = windows_target(hosted->windows);
+    for (uint32_t i = 0; i < message->field_count; i++) {
+        hosted->variate[i] = i == 0 ? target : i <= target ? i - 1 : i;
+        snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s",
+                 windows_field_name(hosted->windows, hosted->variate[i]));
+    }
 }
 
 static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
@@ -158,12 +171,18 @@ static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
     if (context + 2 > config->shm.ring_bars)
         return error_set(FORECASTER_ERR_MODEL, "a context of %u bars does not fit in rings of %u: raise ring_bars in [shm]",
                          context, config->shm.ring_bars);
-    if (windows_open(hosted->config, context, &hosted->windows) < 0)
+    if (windows_open(hosted->config, &info, context, &hosted->windows) < 0)
         return FORECASTER_ERR_MODEL;
     rc = open_sessions(hosted, parts, precision);
     if (rc < 0)
         return rc;
     prepare_message(hosted, parts->worker);
+    if (windows_has_calendar(hosted->windows)) {
+        hosted->times = calloc(hosted->message.horizon, sizeof *hosted->times);
+        if (!hosted->times)
+            return error_set(FORECASTER_ERR_MEMORY, "out of memory");
+        hosted->message.times_ns = hosted->times;
+    }
     return FORECASTER_OK;
 }
 
@@ -234,6 +253,7 @@ void forecaster_close(forecaster_t *forecaster)
         for (uint32_t k = 0; k < hosted->session_count; k++)
             session_close(hosted->sessions[k]);
         windows_close(hosted->windows);
+        free(hosted->times);
         if (hosted->model)
             model_unload(hosted->model);
     }
@@ -276,8 +296,8 @@ static void take_output(forecaster_t *forecaster, const run_t *run, uint32_t pla
     const model_shape_t *shape = session_shape(run->session);
     const model_output_t *output = &run->output;
     size_t horizon = shape->horizon, quantiles = hosted->message.quantile_count;
-    for (uint32_t i = 0; i < shape->variates; i++) {
-        size_t row = (size_t)place * shape->variates + i;
+    for (uint32_t i = 0; i < hosted->message.field_count; i++) {
+        size_t variate = hosted->variate[i], row = (size_t)place * shape->variates + variate;
         wire_field_t *field = &hosted->message.fields[i];
         field->mean = output->mean ? output->mean + row * horizon : NULL;
         field->quantiles = output->quantiles ? output->quantiles + row * quantiles * horizon : NULL;
@@ -285,7 +305,7 @@ static void take_output(forecaster_t *forecaster, const run_t *run, uint32_t pla
         if (hosted->config->publish_samples && output->samples) {
             float *to = forecaster->samples + (size_t)i * shape->samples * horizon;
             for (size_t sample = 0; sample < shape->samples; sample++) {
-                size_t from = (((size_t)place * shape->samples + sample) * shape->variates + i) * output->sample_stride;
+                size_t from = (((size_t)place * shape->samples + sample) * shape->variates + variate) * output->sample_stride;
                 memcpy(to + sample * horizon, output->samples + from, horizon * sizeof *to);
             }
             field->samples = to;
@@ -304,6 +324,10 @@ static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, ui
     message->interval_ns = window->interval_ns;
     message->cutoff_ns = window->cutoff_ns;
     message->start_ns = window->cutoff_ns + window->interval_ns;
+    if (hosted->times) {
+        windows_future(hosted->windows, window->cutoff_ns, window->interval_ns, message->horizon, hosted->times);
+        message->start_ns = hosted->times[0];
+    }
     message->bar_index = item->end - 1;
     message->last = window->last;
     message->stored_ns = item->stored_ns;

@@ -1,5 +1,6 @@
 #include "gpuworker/windows.h"
 
+#include "base/calendar.h"
 #include "base/error.h"
 #include "shm/ring.h"
 #include "shm/update_log.h"
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LINE = 64, UPDATES_AT_ONCE = 256 };
+enum { LINE = 64, UPDATES_AT_ONCE = 256, COMPANIONS_MOST = 64, NO_SYMBOL = -1 };
 
 typedef struct {
     const char *name;
@@ -23,6 +24,14 @@ static const field_t fields[] = {
     {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
 };
 
+static const char separators[] = ", \t\r\n";
+static const char whole_bar[] = "open,high,low,close,volume,amount", lone_field[] = "close";
+
+typedef struct {
+    char name[SHM_SYMBOL_BYTES];
+    int64_t id; /* in the segment; NO_SYMBOL: not seen yet */
+} companion_t;
+
 /* What is known of one symbol: all but `end` means nothing while that is 0. Its values lie in windows->store. */
 typedef struct {
     uint64_t end;      /* the bars [end - context, end) are there, or as many as there were; 0: none */
@@ -33,6 +42,10 @@ typedef struct {
 struct windows {
     uint32_t field_count;
     const field_t *field[WIRE_FIELDS_MOST];
+    uint32_t target; /* of the fields */
+    uint32_t companion_count;
+    companion_t companion[COMPANIONS_MOST];
+    calendar_t *calendar; /* NULL: bars follow each other without a break */
     uint32_t context, context_min;
     uint64_t seed;
     shm_bar_t *bars; /* [context] */
@@ -54,7 +67,6 @@ static const field_t *field_named(const char *name, size_t length)
 
 static int parse_fields(windows_t *windows, const char *text)
 {
-    static const char separators[] = ", \t\r\n";
     for (const char *at = text + strspn(text, separators); *at; at += strspn(at, separators)) {
         size_t length = strcspn(at, separators);
         const field_t *field = field_named(at, length);
@@ -65,17 +77,52 @@ static int parse_fields(windows_t *windows, const char *text)
         windows->field[windows->field_count++] = field;
         at += length;
     }
-    if (!windows->field_count)
-        return error_set(WINDOWS_ERR_FIELD, "fields: expected at least one field of a bar");
     return WINDOWS_OK;
 }
 
-int windows_open(const config_model_t *model, uint32_t context, windows_t **out)
+static int choose_fields(windows_t *windows, const char *text, bool whole_bars)
+{
+    bool given = text[strspn(text, separators)] != '\0';
+    int rc = parse_fields(windows, given ? text : whole_bars ? whole_bar : lone_field);
+    if (rc < 0 || !whole_bars)
+        return rc;
+    for (uint32_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (i >= windows->field_count || windows->field[i] != &fields[i])
+            return error_set(WINDOWS_ERR_FIELD, "fields = %s: this model takes whole bars: leave fields out, or give %s", text,
+                             whole_bar);
+    windows->target = (uint32_t)(field_named(lone_field, strlen(lone_field)) - fields);
+    return WINDOWS_OK;
+}
+
+static int parse_companions(windows_t *windows, const char *text)
+{
+    for (const char *at = text + strspn(text, separators); *at; at += strspn(at, separators)) {
+        size_t length = strcspn(at, separators);
+        if (windows->companion_count == COMPANIONS_MOST)
+            return error_set(WINDOWS_ERR_FIELD, "companions: more than %d", COMPANIONS_MOST);
+        companion_t *companion = &windows->companion[windows->companion_count++];
+        if (length >= sizeof companion->name)
+            return error_set(WINDOWS_ERR_FIELD, "companions: \"%.*s\" is too long for a symbol", (int)length, at);
+        memcpy(companion->name, at, length);
+        companion->id = NO_SYMBOL;
+        at += length;
+    }
+    return WINDOWS_OK;
+}
+
+int windows_open(const config_model_t *model, const model_info_t *info, uint32_t context, windows_t **out)
 {
     windows_t *windows = calloc(1, sizeof *windows);
     if (!windows)
         return error_set(WINDOWS_ERR_MEMORY, "out of memory");
-    int rc = parse_fields(windows, model->fields);
+    int rc = choose_fields(windows, model->fields, info->whole_bars);
+    if (rc == WINDOWS_OK)
+        rc = parse_companions(windows, model->companions);
+    if (rc == WINDOWS_OK && windows->companion_count > 0 && (!info->variates || info->whole_bars))
+        rc = error_set(WINDOWS_ERR_FIELD, "companions = %s: this model sees one symbol at a time", model->companions);
+    bool hours = *model->timezone || *model->days || *model->hours;
+    if (rc == WINDOWS_OK && hours && calendar_open(model->timezone, model->days, model->hours, &windows->calendar) < 0)
+        rc = WINDOWS_ERR_CALENDAR;
     if (rc < 0)
         goto fail;
     windows->context = context;
@@ -111,8 +158,14 @@ void windows_close(windows_t *windows)
     if (!windows)
         return;
     forget_segment(windows);
+    calendar_close(windows->calendar);
     free(windows->bars);
     free(windows);
+}
+
+uint32_t windows_variate_count(const windows_t *windows)
+{
+    return windows->field_count + windows->companion_count;
 }
 
 uint32_t windows_field_count(const windows_t *windows)
@@ -123,6 +176,25 @@ uint32_t windows_field_count(const windows_t *windows)
 const char *windows_field_name(const windows_t *windows, uint32_t index)
 {
     return windows->field[index]->name;
+}
+
+uint32_t windows_target(const windows_t *windows)
+{
+    return windows->target;
+}
+
+bool windows_has_calendar(const windows_t *windows)
+{
+    return windows->calendar != NULL;
+}
+
+void windows_future(const windows_t *windows, int64_t cutoff_ns, int64_t interval_ns, uint32_t horizon, int64_t *out)
+{
+    if (windows->calendar)
+        calendar_following(windows->calendar, cutoff_ns, interval_ns, horizon, out);
+    else
+        for (uint32_t i = 0; i < horizon; i++)
+            out[i] = cutoff_ns + (int64_t)(i + 1) * interval_ns;
 }
 
 int windows_join(windows_t *windows, const shm_segment_t *segment)
@@ -143,6 +215,8 @@ int windows_join(windows_t *windows, const shm_segment_t *segment)
     windows->store = store;
     windows->symbols_most = info.symbols_max;
     windows->cursor = shm_log_newest(segment);
+    for (uint32_t i = 0; i < windows->companion_count; i++)
+        windows->companion[i].id = NO_SYMBOL;
     return WINDOWS_OK;
 }
 
@@ -207,7 +281,7 @@ static void store_bars(windows_t *windows, uint32_t id, const shm_bar_t *bars, u
         }
     }
     for (uint32_t i = count; i-- > 0;) {
-        double value = field_value(&bars[i], windows->field[0]);
+        double value = field_value(&bars[i], windows->field[windows->target]);
         if (isfinite(value)) {
             mirror->observed = from + i + 1;
             mirror->last = value;
@@ -244,12 +318,71 @@ static void copy_ring(void *to, const void *from, uint32_t context, uint32_t fir
     memcpy((char *)to + before_wrap * size, from, (length - before_wrap) * size);
 }
 
-static void fill_times(int64_t *times, uint32_t padding, uint32_t context, uint32_t horizon, int64_t interval_ns)
+/* The open times that a model with a calendar reads: those of the bars, then of the future, on the market's clock. */
+static void fill_times(const windows_t *windows, uint32_t id, uint32_t first, uint32_t length, int64_t interval_ns,
+                       uint32_t horizon, int64_t *times)
 {
+    uint32_t context = windows->context, padding = context - length;
+    copy_ring(times + padding, stored_times(windows, id), context, first, length, sizeof *times);
     for (uint32_t i = 0; i < padding; i++)
         times[i] = times[padding] - (int64_t)(padding - i) * interval_ns;
-    for (uint32_t i = 0; i < horizon; i++)
-        times[context + i] = times[context - 1] + (int64_t)(i + 1) * interval_ns;
+    windows_future(windows, times[context - 1], interval_ns, horizon, times + context);
+    for (uint32_t i = 0; windows->calendar && i < context + horizon; i++)
+        times[i] = calendar_local_ns(windows->calendar, times[i]);
+}
+
+/* The ring place of bar `index` counted from the oldest of a mirror that ends at `end` and holds `length` bars. */
+static uint32_t place_of(const windows_t *windows, uint64_t end, uint32_t length, uint32_t index)
+{
+    return (uint32_t)((end - length + index) % windows->context);
+}
+
+/* One companion's target beside the `length` bars of symbol `id` that end at `end`, into the last `length` places of values and mask, which
+ * are zero. Nothing where it has no bar of that time. */
+static void gather_companion(windows_t *windows, const shm_segment_t *segment, companion_t *companion, uint32_t id, uint64_t end,
+                             uint32_t length, float *values, uint8_t *mask)
+{
+    uint32_t other;
+    if (companion->id == NO_SYMBOL && shm_symbol_find(segment, companion->name, &other) == SHM_OK)
+        companion->id = other;
+    if (companion->id == NO_SYMBOL || companion->id == id || companion->id >= windows->symbols_most)
+        return;
+    other = (uint32_t)companion->id;
+    uint64_t head = shm_ring_head(segment, other);
+    uint32_t have = head < windows->context ? (uint32_t)head : windows->context;
+    if (have == 0 || update_mirror(windows, segment, other, head, have) != SHM_OK)
+        return;
+    const int64_t *own_times = stored_times(windows, id), *times = stored_times(windows, other);
+    const float *from = stored_values(windows, other, windows->target);
+    const uint8_t *observed = stored_mask(windows, other, windows->target);
+    uint32_t padding = windows->context - length;
+    for (uint32_t i = 0, k = 0; i < length; i++) {
+        int64_t time = own_times[place_of(windows, end, length, i)];
+        while (k < have && times[place_of(windows, head, have, k)] < time)
+            k++;
+        uint32_t place = k < have ? place_of(windows, head, have, k) : 0;
+        if (k == have || times[place] != time)
+            continue;
+        values[padding + i] = from[place];
+        mask[padding + i] = observed[place];
+    }
+}
+
+static void gather_companions(windows_t *windows, const shm_segment_t *segment, uint32_t id, uint64_t end, uint32_t length,
+                              size_t variate, model_input_t *input)
+{
+    for (uint32_t i = 0; i < windows->companion_count; i++, variate++) {
+        companion_t *companion = &windows->companion[i];
+        float *values = input->values + variate * windows->context;
+        uint8_t *mask = input->mask + variate * windows->context;
+        memset(values, 0, windows->context * sizeof *values);
+        memset(mask, 0, windows->context);
+        gather_companion(windows, segment, companion, id, end, length, values, mask);
+        /* An empty place informs nobody. */
+        bool empty = memchr(mask, 1, windows->context) == NULL;
+        input->group[variate] = empty ? (int32_t)(windows->field_count + i) : 0;
+        input->log_price[variate] = windows->field[windows->target]->price;
+    }
 }
 
 wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segment, const wire_item_t *item,
@@ -271,8 +404,8 @@ wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segme
         return WIRE_ITEM_TOO_SHORT;
 
     uint32_t first = (uint32_t)(from % context);
-    for (uint32_t i = 0; i < windows->field_count; i++) {
-        size_t variate = (size_t)row * shape->variates + i;
+    size_t variate = (size_t)row * shape->variates;
+    for (uint32_t i = 0; i < windows->field_count; i++, variate++) {
         float *values = input->values + variate * context;
         uint8_t *mask = input->mask + variate * context;
         memset(values, 0, padding * sizeof *values);
@@ -282,13 +415,14 @@ wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segme
         input->group[variate] = 0;
         input->log_price[variate] = windows->field[i]->price;
     }
-    int64_t *times = input->time_ns + (size_t)row * (context + shape->horizon);
-    copy_ring(times + padding, stored_times(windows, id), context, first, length, sizeof *times);
     *out = (window_t){.symbol = symbol,
                       .interval_ns = shm_symbol_interval_ns(segment, id),
-                      .cutoff_ns = times[context - 1],
+                      .cutoff_ns = stored_times(windows, id)[(item->end - 1) % context],
                       .last = mirror->last};
-    fill_times(times, padding, context, shape->horizon, out->interval_ns);
+    gather_companions(windows, segment, id, item->end, length, variate, input);
+    if (input->time_ns != NULL)
+        fill_times(windows, id, first, length, out->interval_ns, shape->horizon,
+                   input->time_ns + (size_t)row * (context + shape->horizon));
     input->length[row] = length;
     input->key[row] = model_random_key(windows->seed, symbol, out->cutoff_ns);
     return WIRE_ITEM_OK;

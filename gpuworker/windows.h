@@ -3,6 +3,9 @@
  * The window of an item is a function of nothing but its symbol, its `end` and the session's context, so that a forecast does not depend on
  * when, where or beside whom it is made. A windows_t belongs to one thread and one model.
  *
+ * Companions are the exception: other symbols whose targets a model sees beside the symbol's own, each bar at the place of the own bar that opened
+ * at the same time. A companion's bar that has not arrived yet, or is missing, is masked; so is a symbol that is its own companion.
+ *
  * Windows are kept: each symbol that was gathered has a mirror of its newest bars, as the values and masks that a session takes, in memory
  * of this process. The next window reads only the bars that are new from the ring, so its cost in the ring does not grow with the context. A
  * late correction of a bar in a mirror stands in the update log, which windows_catch_up reads: the mirror is then dropped and filled anew,
@@ -16,16 +19,24 @@
 #include "shm/segment.h"
 #include "wire/wire.h"
 
-enum { WINDOWS_OK = 0, WINDOWS_ERR_FIELD = -1, WINDOWS_ERR_MEMORY = -2 };
+enum { WINDOWS_OK = 0, WINDOWS_ERR_FIELD = -1, WINDOWS_ERR_MEMORY = -2, WINDOWS_ERR_CALENDAR = -3 };
 
 typedef struct windows windows_t;
 
-/* `context`: of the model's sessions, as rounded. Fails on a field that is none. */
-int windows_open(const config_model_t *model, uint32_t context, windows_t **out);
+/* For sessions of that model: its fields are those of the config or, where that names none, all six for a model that takes whole bars and the
+ * close for another. `context`: of its sessions, as rounded. */
+int windows_open(const config_model_t *model, const model_info_t *info, uint32_t context, windows_t **out);
 void windows_close(windows_t *windows);
 
-uint32_t windows_field_count(const windows_t *windows); /* the variates of a series; the first is the target */
+/* The variates of a series: the fields, then one for the target of each companion. */
+uint32_t windows_variate_count(const windows_t *windows);
+uint32_t windows_field_count(const windows_t *windows);
 const char *windows_field_name(const windows_t *windows, uint32_t index);
+uint32_t windows_target(const windows_t *windows); /* which field is the target: the close of whole bars, else the first */
+
+/* True when the config gives market hours; then the open times of the bars after one that opens at `cutoff_ns`. */
+bool windows_has_calendar(const windows_t *windows);
+void windows_future(const windows_t *windows, int64_t cutoff_ns, int64_t interval_ns, uint32_t horizon, int64_t *out);
 
 /* Forgets all windows and gets ready for those of another segment: context * (8 + 5 * fields) bytes a symbol of symbols_max, which cost
  * memory only once the symbol is gathered. All that allocates but windows_open. */
@@ -42,7 +53,7 @@ typedef struct {
 } window_t;
 
 /* Fills row `row` of the inputs from the bars [.., item->end): masked where a volume or an amount is unknown, short history at the end with
- * zeros before. WIRE_ITEM_OK, or why not (STALE, TOO_SHORT, OVERRUN), the row being undefined then. An `end` before the symbol's last one
+ * zeros before; open times only where the model reads them, in the market's local time. WIRE_ITEM_OK, or why not (STALE, TOO_SHORT, OVERRUN), the row being undefined then. An `end` before the symbol's last one
  * costs the whole window; so does the next one. */
 wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segment, const wire_item_t *item,
                                   const model_shape_t *shape, model_input_t *input, uint32_t row, window_t *out);

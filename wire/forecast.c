@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     wire_forecast_t forecast; /* first: rows that are only packed get the forecast itself */
     parts_t target;
-    wire_reader_t levels, fields;
+    wire_reader_t levels, times, fields;
 } frame_t;
 
 /* ---- what holds in both directions ------------------------------------------------------------------------------------------------ */
@@ -176,11 +176,25 @@ static int pack_levels(const wire_key_t *key, const void *message, msgpack_packe
     return WIRE_OK;
 }
 
-/* The spacing of the bars forecast: today the bars' own interval, for readers who would rather not know that. */
+/* The spacing of the bars forecast where no times_ns says otherwise: the bars' own interval. */
 static int pack_step(const wire_key_t *key, const void *message, msgpack_packer *to)
 {
     (void)key;
     msgpack_pack_int64(to, ((const wire_forecast_t *)message)->interval_ns);
+    return WIRE_OK;
+}
+
+static int pack_times(const wire_key_t *key, const void *message, msgpack_packer *to)
+{
+    (void)key;
+    const wire_forecast_t *forecast = message;
+    if (!forecast->times_ns) {
+        msgpack_pack_nil(to);
+        return WIRE_OK;
+    }
+    msgpack_pack_array(to, forecast->horizon);
+    for (uint32_t i = 0; i < forecast->horizon; i++)
+        msgpack_pack_int64(to, forecast->times_ns[i]);
     return WIRE_OK;
 }
 
@@ -222,6 +236,7 @@ static const wire_key_t forecast_keys[] = {
     {PLAIN(cutoff_ns, WIRE_KEY_I64)},
     {PLAIN(start_ns, WIRE_KEY_I64)},
     {"step_ns", WIRE_KEY_OWN, .pack = pack_step},
+    {ARRAYS("times_ns", times, pack_times), .optional = true},
     {PLAIN(created_ns, WIRE_KEY_I64)},
     {PLAIN(bar_index, WIRE_KEY_U64)},
     {PLAIN(seq, WIRE_KEY_U64)},
@@ -267,6 +282,26 @@ static int read_levels(wire_reader_t from, wire_forecast_t *forecast)
     for (uint32_t i = 0; rc == WIRE_OK && i < forecast->quantile_count; i++)
         rc = wire_reader_number(&from, &forecast->quantile_levels[i]);
     return rc < 0 ? error_add(rc, "quantile_levels") : rc;
+}
+
+static int read_times(wire_reader_t from, wire_forecast_t *forecast, wire_scratch_t *scratch)
+{
+    uint32_t count;
+    forecast->times_ns = NULL;
+    if (!from.at)
+        return WIRE_OK;
+    if (!scratch->times && !(scratch->times = calloc(WIRE_HORIZON_MOST, sizeof *scratch->times)))
+        return error_set(WIRE_ERR_MEMORY, "no memory for %d times", WIRE_HORIZON_MOST);
+    int rc = wire_reader_array(&from, WIRE_HORIZON_MOST, &count);
+    if (rc == WIRE_OK && count != forecast->horizon)
+        rc = error_set(WIRE_ERR_BOUNDS, "%u elements, expected %u", count, forecast->horizon);
+    for (uint32_t i = 0; rc == WIRE_OK && i < count; i++) {
+        rc = wire_reader_signed(&from, &scratch->times[i]);
+        if (rc == WIRE_OK && scratch->times[i] <= (i == 0 ? forecast->cutoff_ns : scratch->times[i - 1]))
+            rc = error_set(WIRE_ERR_BOUNDS, "element %u does not come after the one before it", i);
+    }
+    forecast->times_ns = scratch->times;
+    return rc < 0 ? error_add(rc, "times_ns") : rc;
 }
 
 /* The names of the fields after the target, and where the arrays of each lie. */
@@ -359,7 +394,8 @@ static int reserve(wire_scratch_t *scratch, size_t floats)
     float *values = realloc(scratch->values, floats * sizeof *values);
     if (!values)
         return error_set(WIRE_ERR_MEMORY, "no memory for %zu values", floats);
-    *scratch = (wire_scratch_t){values, floats};
+    scratch->values = values;
+    scratch->capacity = floats;
     return WIRE_OK;
 }
 
@@ -396,6 +432,8 @@ int wire_forecast_decode(const void *data, size_t bytes, wire_forecast_t *out, w
     if (rc == WIRE_OK)
         rc = check_scalars(forecast);
     if (rc == WIRE_OK)
+        rc = read_times(frame.times, forecast, scratch);
+    if (rc == WIRE_OK)
         rc = read_arrays(parts, bytes, forecast, scratch);
     if (rc < 0)
         return error_add(rc, "%s", wire_type_name(WIRE_FORECAST));
@@ -406,5 +444,6 @@ int wire_forecast_decode(const void *data, size_t bytes, wire_forecast_t *out, w
 void wire_scratch_free(wire_scratch_t *scratch)
 {
     free(scratch->values);
+    free(scratch->times);
     *scratch = (wire_scratch_t){0};
 }

@@ -155,7 +155,8 @@ typedef struct {
     double quantile_levels[WIRE_QUANTILES_MOST]; /* ascending */
     uint32_t field_count;                        /* the first is the target */
     wire_field_t fields[WIRE_FIELDS_MOST];
-    double last; /* the cutoff bar's value of the target: what a naive forecast says */
+    const int64_t *times_ns; /* [horizon] open times of the bars forecast, ascending; NULL: interval_ns apart from start_ns on */
+    double last;             /* the cutoff bar's value of the target: what a naive forecast says */
     int64_t stored_ns, assigned_ns, computed_ns, published_ns; /* clock_monotonic_ns of the stages */
     char worker[WIRE_NAME_BYTES];
 } wire_forecast_t;
@@ -183,6 +184,7 @@ int wire_forecast_encode(wire_buffer_t *to, const wire_forecast_t *message);
 typedef struct {
     float *values;
     size_t capacity;
+    int64_t *times; /* [WIRE_HORIZON_MOST] once there was need */
 } wire_scratch_t;
 int wire_forecast_decode(const void *data, size_t bytes, wire_forecast_t *out, wire_scratch_t *scratch);
 void wire_scratch_free(wire_scratch_t *scratch);

@@ -241,6 +241,12 @@ static void lists_ascend_and_hold_nothing_twice(void **state)
                    "test.ini:5: quantiles: \"1\", expected an ascending list of numbers above 0 and below 1");
     assert_refused(WITH_MODEL_KEY("quantiles = ,"), CONFIG_ERR_VALUE,
                    "test.ini:5: [model.naive] quantiles is empty, expected levels such as 0.5");
+    assert_refused(WITH_MODEL_KEY("hours = 9-16"), CONFIG_ERR_VALUE,
+                   "test.ini:5: [model.naive] \"9-16\": expected hours such as 09:30-16:00, one after the other");
+    assert_refused(WITH_MODEL_KEY("days = monday"), CONFIG_ERR_VALUE,
+                   "test.ini:5: days: \"monday\", expected a list of mon, tue, wed, thu, fri, sat, sun");
+    assert_refused(WITH_MODEL_KEY("timezone = Gotham"), CONFIG_ERR_VALUE,
+                   "test.ini:5: [model.naive] \"Gotham\" is not in this machine's time zone database (Debian: tzdata)");
     assert_refused(WITH_MODEL_KEY("buckets = 8, 1"), CONFIG_ERR_VALUE,
                    "test.ini:5: buckets: \"1\" is not above the value before it, expected an ascending list");
     assert_refused(WITH_MODEL_KEY("buckets = 1.5"), CONFIG_ERR_VALUE,

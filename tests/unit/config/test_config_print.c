@@ -63,7 +63,7 @@ static void the_defaults_are_these(void **state)
         .models = {{.name = "naive",
                     .path = "naive",
                     .symbols = "*",
-                    .fields = "close",
+
                     .context = 512,
                     .context_min = 64,
                     .horizon = 24,

@@ -51,6 +51,9 @@ static void assert_comes_back(const wire_forecast_t *sent)
     assert_true(got.horizon == sent->horizon && got.context == sent->context && got.sample_count == sent->sample_count);
     assert_int_equal(got.quantile_count, sent->quantile_count);
     assert_memory_equal(got.quantile_levels, sent->quantile_levels, sizeof sent->quantile_levels);
+    assert_true((got.times_ns == NULL) == (sent->times_ns == NULL));
+    if (sent->times_ns)
+        assert_memory_equal(got.times_ns, sent->times_ns, sent->horizon * sizeof *sent->times_ns);
     assert_int_equal(got.field_count, sent->field_count);
     for (uint32_t i = 0; i < sent->field_count; i++) {
         const wire_field_t *a = &got.fields[i], *b = &sent->fields[i];
@@ -76,6 +79,21 @@ static void a_forecast_of_mean_only_comes_back(void **state)
     sent.field_count = 1;
     sent.fields[0].quantiles = sent.fields[0].samples = NULL;
     assert_comes_back(&sent);
+}
+
+static void times_of_their_own_come_back_when_they_ascend(void **state)
+{
+    (void)state;
+    wire_forecast_t sent = *example_forecast();
+    int64_t times[] = {1, 60000000000, INT64_MAX};
+    sent.cutoff_ns = 0;
+    sent.times_ns = times;
+    assert_int_equal(sent.horizon, sizeof times / sizeof *times);
+    assert_comes_back(&sent);
+    times[0] = 0;
+    assert_int_equal(wire_forecast_encode(buffer, &sent), WIRE_OK);
+    assert_int_equal(decode(), WIRE_ERR_BOUNDS);
+    assert_non_null(strstr(error_text(), "times_ns"));
 }
 
 static void the_largest_counts_come_back(void **state)
@@ -387,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_example_comes_back),
         cmocka_unit_test(a_forecast_of_mean_only_comes_back),
+        cmocka_unit_test(times_of_their_own_come_back_when_they_ascend),
         cmocka_unit_test(the_largest_counts_come_back),
         cmocka_unit_test(the_buffer_remembers_levels_only_while_they_stay_the_same),
         cmocka_unit_test(a_failed_decode_leaves_the_forecast_untouched),

@@ -113,7 +113,7 @@ static void encoding_twice_gives_the_same_bytes(void **state)
     }
 }
 
-/* Subscribers out there rely on them: when this fails, either the change was not meant, or WIRE_VERSION goes up and the files, which the
+/* Subscribers out there rely on them: when this fails, the change was not meant, or it is a new optional key, or WIRE_VERSION goes up; then the files, which the
  * fuzzers start from too, are written anew (BARCAST_WRITE_FIXTURES=1). */
 static void the_bytes_of_this_version_stay_as_they_are(void **state)
 {

@@ -179,7 +179,7 @@ const example_t examples[] = {
     {"heartbeat", encode_heartbeat, decode_heartbeat, ""},
     {"drain", encode_drain, decode_drain, ""},
     {"bar", encode_bar, decode_bar, " interval_ns volume amount in_progress "},
-    {"forecast", encode_forecast, decode_forecast, " mean samples fields step_ns latency_us "},
+    {"forecast", encode_forecast, decode_forecast, " times_ns mean samples fields step_ns latency_us "},
 };
 const size_t example_count = sizeof examples / sizeof examples[0];
 

@@ -1,4 +1,5 @@
 /* Windows gathered from a real segment into staged inputs. */
+#include "base/error.h"
 #include "gpuworker/windows.h"
 #include "shm/ring.h"
 
@@ -46,7 +47,7 @@ static int setup(void **state)
     assert_int_equal(shm_segment_create(&options, &f->segment, &rejoined), SHM_OK);
     assert_int_equal(shm_symbol_add(f->segment, "AAA", interval_ns, &f->id), SHM_OK);
     config_model_t model = model_config();
-    assert_int_equal(windows_open(&model, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &f->windows), WINDOWS_OK);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     f->shape = (model_shape_t){.batch = BATCH, .variates = FIELDS, .context = CONTEXT, .horizon = HORIZON};
     f->input = (model_input_t){.values = f->values,
@@ -186,7 +187,7 @@ static void target_without_any_value_is_too_short(void **state)
     config_model_t model = model_config();
     strcpy(model.fields, "amount");
     windows_close(f->windows);
-    assert_int_equal(windows_open(&model, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &f->windows), WINDOWS_OK);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     f->shape.variates = 1;
     append(f, 0, 20);
@@ -200,15 +201,122 @@ static void field_that_no_bar_has_is_refused(void **state)
     config_model_t model = model_config();
     windows_t *windows = NULL;
     strcpy(model.fields, "close, colour");
-    assert_int_equal(windows_open(&model, CONTEXT, &windows), WINDOWS_ERR_FIELD);
-    strcpy(model.fields, " ");
-    assert_int_equal(windows_open(&model, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
     assert_null(windows);
+}
+
+static void whole_bars_have_all_six_fields_and_the_close_as_target(void **state)
+{
+    (void)state;
+    config_model_t model = model_config();
+    windows_t *windows = NULL;
+    assert_int_equal(windows_open(&model, &(model_info_t){.whole_bars = true}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    *model.fields = '\0';
+    assert_int_equal(windows_open(&model, &(model_info_t){.whole_bars = true}, CONTEXT, &windows), WINDOWS_OK);
+    assert_int_equal(windows_field_count(windows), 6);
+    assert_string_equal(windows_field_name(windows, windows_target(windows)), "close");
+    assert_string_equal(windows_field_name(windows, 5), "amount");
+    windows_close(windows);
+}
+
+static void a_lone_field_is_the_close_where_none_is_named(void **state)
+{
+    (void)state;
+    config_model_t model = model_config();
+    windows_t *windows = NULL;
+    *model.fields = '\0';
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_OK);
+    assert_int_equal(windows_field_count(windows), 1);
+    assert_string_equal(windows_field_name(windows, 0), "close");
+    windows_close(windows);
+}
+
+/* AAA sees itself, BBB and a symbol that does not exist. BBB's bar of AAA's seventh time is missing, its ninth has not arrived. */
+static void a_companion_stands_at_the_times_of_the_own_bars(void **state)
+{
+    fixture_t *f = *state;
+    config_model_t model = model_config();
+    uint32_t other;
+    strcpy(model.fields, "close");
+    strcpy(model.companions, "AAA, BBB, CCC");
+    windows_close(f->windows);
+    assert_int_equal(windows_open(&model, &(model_info_t){.variates = true}, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_variate_count(f->windows), 4);
+    assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
+    assert_int_equal(shm_symbol_add(f->segment, "BBB", interval_ns, &other), SHM_OK);
+    append(f, 0, 9);
+    for (int i = 0; i < 8; i++) {
+        shm_bar_t bar = {.open_time_ns = (i + 1) * interval_ns, .close = 200 + i, .volume = NAN, .amount = NAN};
+        if (i != 6)
+            assert_int_equal(shm_ring_append(f->segment, other, &bar), SHM_OK);
+    }
+
+    enum { VARIATES = 4 };
+    float values[VARIATES * CONTEXT];
+    uint8_t mask[VARIATES * CONTEXT], log_price[VARIATES];
+    int32_t group[VARIATES];
+    model_shape_t shape = {.batch = 1, .variates = VARIATES, .context = CONTEXT, .horizon = HORIZON};
+    model_input_t input = f->input;
+    input.values = values;
+    input.mask = mask;
+    input.group = group;
+    input.log_price = log_price;
+    input.time_ns = NULL; /* no calendar: nobody reads them */
+    memset(mask, 0xff, sizeof mask);
+    window_t window;
+    wire_item_t item = {.symbol_id = f->id, .end = 9};
+    assert_int_equal(windows_gather(f->windows, f->segment, &item, &shape, &input, 0, &window), WIRE_ITEM_OK);
+    const uint8_t seen[CONTEXT] = {1, 1, 1, 1, 1, 0, 1, 0}; /* of bars 1 to 8 */
+    for (int i = 0; i < CONTEXT; i++) {
+        assert_int_equal(mask[1 * CONTEXT + i], 0);
+        assert_int_equal(mask[2 * CONTEXT + i], seen[i]);
+        assert_true(values[2 * CONTEXT + i] == (seen[i] ? 201 + (float)i : 0));
+        assert_int_equal(mask[3 * CONTEXT + i], 0);
+    }
+    assert_int_equal(group[0], group[2]);
+    assert_true(group[1] != group[0] && group[3] != group[0] && group[1] != group[3]);
+}
+
+static void a_model_of_one_variate_takes_no_companions(void **state)
+{
+    (void)state;
+    config_model_t model = model_config();
+    windows_t *windows = NULL;
+    strcpy(model.companions, "SPY");
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_non_null(strstr(error_text(), "SPY"));
+}
+
+/* Bar 2 opens on 1970-01-01 at 00:03 UTC, two minutes before the session in Tokyo ends. */
+static void market_hours_carry_the_times_over_the_night(void **state)
+{
+    fixture_t *f = *state;
+    config_model_t model = model_config();
+    windows_close(f->windows);
+    strcpy(model.timezone, "Asia/Tokyo");
+    strcpy(model.hours, "09:00-09:05");
+    assert_int_equal(windows_open(&model, &(model_info_t){.calendar = true}, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
+    append(f, 0, 3);
+    window_t window;
+    assert_int_equal(gather(f, 3, 0, &window), WIRE_ITEM_OK);
+    const int64_t nine = INT64_C(9) * 60 * interval_ns, day = 24 * 60 * interval_ns;
+    const int64_t expected[HORIZON] = {4 * interval_ns, day, day + interval_ns};
+    for (int i = 0; i < HORIZON; i++)
+        assert_int_equal(f->time_ns[CONTEXT + i], nine + expected[i]);
+    int64_t future[HORIZON];
+    windows_future(f->windows, window.cutoff_ns, window.interval_ns, HORIZON, future);
+    assert_int_equal(future[1], day);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_bars_have_all_six_fields_and_the_close_as_target),
+        cmocka_unit_test(a_lone_field_is_the_close_where_none_is_named),
+        cmocka_unit_test_setup_teardown(a_companion_stands_at_the_times_of_the_own_bars, setup, teardown),
+        cmocka_unit_test(a_model_of_one_variate_takes_no_companions),
+        cmocka_unit_test_setup_teardown(market_hours_carry_the_times_over_the_night, setup, teardown),
         cmocka_unit_test_setup_teardown(window_holds_the_bars_before_end, setup, teardown),
         cmocka_unit_test_setup_teardown(short_history_stands_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(times_go_on_before_and_after_the_bars, setup, teardown),
