@@ -24,5 +24,6 @@
 #include "gpuworker/backend/ops_results.h"
 #include "gpuworker/backend/ops_sampling.h"
 #include "gpuworker/backend/ops_scaling.h"
+#include "gpuworker/backend/ops_tokens.h"
 
 #endif

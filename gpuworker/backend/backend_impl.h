@@ -55,6 +55,9 @@ typedef struct {
     int (*override)(backend_t *backend, const backend_override_t *op);
     int (*summarize)(backend_t *backend, const backend_summarize_t *op);
     int (*random_walk)(backend_t *backend, const backend_random_walk_t *op);
+    int (*sign_tokens)(backend_t *backend, const backend_sign_tokens_t *op);
+    int (*draw_token)(backend_t *backend, const backend_draw_token_t *op);
+    int (*transpose)(backend_t *backend, const backend_transpose_t *op);
     int (*embed)(backend_t *backend, const backend_embed_t *op);
     int (*instance_scale)(backend_t *backend, const backend_instance_scale_t *op);
     int (*patch)(backend_t *backend, const backend_patch_t *op);

@@ -148,6 +148,9 @@ static const backend_vtable_t cpu_vtable = {
     .causal_scale_extend = cpu_causal_scale_extend,
     .student_t = cpu_student_t,
     .override = cpu_override,
+    .sign_tokens = cpu_sign_tokens,
+    .draw_token = cpu_draw_token,
+    .transpose = cpu_transpose,
     .summarize = cpu_summarize,
     .random_walk = cpu_random_walk,
 };
