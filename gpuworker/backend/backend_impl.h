@@ -62,6 +62,8 @@ typedef struct {
     int (*instance_scale)(backend_t *backend, const backend_instance_scale_t *op);
     int (*patch)(backend_t *backend, const backend_patch_t *op);
     int (*quantile_head)(backend_t *backend, const backend_quantile_head_t *op);
+    int (*unroll)(backend_t *backend, const backend_unroll_t *op);
+    int (*weighted_quantiles)(backend_t *backend, const backend_weighted_quantiles_t *op);
 } backend_vtable_t;
 
 struct backend {

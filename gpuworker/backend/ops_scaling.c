@@ -42,3 +42,50 @@ int backend_causal_scale_extend(backend_t *backend, const backend_causal_scale_e
     check_tensor(&check, "step", op->step, I32, 1);
     return RUN(check, backend->vtable->causal_scale_extend(backend, op));
 }
+
+int backend_instance_scale(backend_t *backend, const backend_instance_scale_t *op)
+{
+    check_t check = check_begin(backend, "instance_scale");
+    int64_t values = PRODUCT(op->rows, op->width);
+
+    check_size(&check, "rows", op->rows);
+    check_size(&check, "width", op->width);
+    check_range(&check, "ahead", op->ahead, 0, op->width - 1);
+    check_equal(&check, op->eps >= 0, "eps is negative");
+    check_tensor(&check, "x", &op->x, F32, values);
+    check_optional(&check, "mask", op->mask, U8, values);
+    check_tensor(&check, "y", &op->y, F32, values);
+    check_tensor(&check, "loc", &op->loc, F32, op->rows);
+    check_tensor(&check, "scale", &op->scale, F32, op->rows);
+    check_supported(&check, backend->vtable->instance_scale != NULL);
+    return RUN(check, backend->vtable->instance_scale(backend, op));
+}
+
+int backend_patch(backend_t *backend, const backend_patch_t *op)
+{
+    check_t check = check_begin(backend, "patch");
+    int64_t values = PRODUCT(op->patches, op->patch), features = PRODUCT(op->time != NULL ? 3 : 2, op->patch);
+    int64_t patch_stride = op->patch_stride > 0 ? op->patch_stride : features;
+    int64_t y_width = check_strided(op->patches, patch_stride, features);
+
+    check_size(&check, "rows", op->rows);
+    check_size(&check, "patches", op->patches);
+    check_size(&check, "patch", op->patch);
+    check_range(&check, "x_stride", op->x_stride, 0, INT64_MAX);
+    check_equal(&check, op->patch_stride == 0 || op->patch_stride >= features, "patch_stride is less than a patch's features");
+    check_equal(&check, op->y_stride == 0 || op->y_stride >= y_width, "y_stride is less than a row");
+    check_equal(&check, op->visible_stride == 0 || op->visible_stride >= op->patches, "visible_stride is less than a row");
+    if (op->mask != NULL) {
+        int64_t x_values = check_strided(op->rows, op->x_stride > 0 ? op->x_stride : values, values);
+
+        check_tensor(&check, "x", &op->x, F32, x_values);
+        check_tensor(&check, "mask", op->mask, U8, x_values);
+    }
+    check_optional(&check, "time", op->time, F32, values);
+    check_tensor(&check, "y", &op->y, FLOAT,
+                 check_strided(op->rows, op->y_stride > 0 ? op->y_stride : PRODUCT(op->patches, patch_stride), y_width));
+    check_optional(&check, "visible", op->visible, U8,
+                   check_strided(op->rows, op->visible_stride > 0 ? op->visible_stride : op->patches, op->patches));
+    check_supported(&check, backend->vtable->patch != NULL);
+    return RUN(check, backend->vtable->patch(backend, op));
+}

@@ -47,14 +47,13 @@ int backend_causal_scale_extend(backend_t *backend, const backend_causal_scale_e
 
 /* Of every row, over its observed values: loc = mean, scale = sqrt(population variance), accumulated in F64; then scale + eps (`add`), or eps
  * where scale is 0. Nothing observed: loc 0, scale 1. y = (x - loc) / scale, clamped to ±clip when clip > 0, then asinh when asked for;
- * what is masked becomes 0. */
+ * what is masked becomes 0. The last `ahead` values of a row are scaled with the others and do not count: a future that is known. */
 typedef struct {
     backend_tensor_t x;           /* F32 [rows][width] */
     const backend_tensor_t *mask; /* U8 like x: 1 observed; NULL: all */
-    int64_t rows, width;
+    int64_t rows, width, ahead;   /* ahead < width */
     float eps, clip;
     bool add, asinh;
-    bool given;             /* loc and scale are inputs: known futures are scaled like their past */
     backend_tensor_t y;     /* F32 like x */
     backend_tensor_t loc;   /* F32 [rows] */
     backend_tensor_t scale; /* F32 [rows] */
@@ -65,13 +64,13 @@ int backend_instance_scale(backend_t *backend, const backend_instance_scale_t *o
 /* What an embedding reads of each patch: [time | values | mask], each `patch` wide, the first only when a time encoding is given. Masked values
  * become 0; the mask is 1 where observed, or where missing when `missing` is set. */
 typedef struct {
-    backend_tensor_t x;           /* F32 [rows][patches · patch] */
+    backend_tensor_t x;           /* F32 [rows][patches · patch], rows x_stride apart (0: dense) */
     const backend_tensor_t *mask; /* U8 like x; NULL: nothing is observed, x is not read */
-    int64_t rows, patches, patch;
+    int64_t rows, patches, patch, x_stride;
     const backend_tensor_t *time; /* F32 [patches · patch], the same for all rows; NULL: no such part */
     bool missing;
-    backend_tensor_t y; /* F32 or BF16 [rows][patches][2 or 3][patch], rows y_stride apart (0: dense) */
-    int64_t y_stride;
+    backend_tensor_t y;             /* F32 or BF16 [rows][patches][2 or 3][patch], the last two dense */
+    int64_t y_stride, patch_stride; /* from a row to the next, from a patch to the next; 0: dense */
     const backend_tensor_t *
         visible; /* U8 [rows][patches], rows visible_stride apart (0: dense): 1 where a patch has an observed value; NULL: not asked for */
     int64_t visible_stride;

@@ -153,6 +153,11 @@ static const backend_vtable_t cpu_vtable = {
     .transpose = cpu_transpose,
     .summarize = cpu_summarize,
     .random_walk = cpu_random_walk,
+    .instance_scale = cpu_instance_scale,
+    .patch = cpu_patch,
+    .quantile_head = cpu_quantile_head,
+    .unroll = cpu_unroll,
+    .weighted_quantiles = cpu_weighted_quantiles,
 };
 
 int backend_cpu_open(const backend_options_t *options, backend_t **out)
