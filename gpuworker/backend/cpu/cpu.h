@@ -42,10 +42,5 @@ int cpu_patch(backend_t *backend, const backend_patch_t *op);
 int cpu_quantile_head(backend_t *backend, const backend_quantile_head_t *op);
 int cpu_unroll(backend_t *backend, const backend_unroll_t *op);
 int cpu_weighted_quantiles(backend_t *backend, const backend_weighted_quantiles_t *op);
-int cpu_instance_scale(backend_t *backend, const backend_instance_scale_t *op);
-int cpu_patch(backend_t *backend, const backend_patch_t *op);
-int cpu_quantile_head(backend_t *backend, const backend_quantile_head_t *op);
-int cpu_unroll(backend_t *backend, const backend_unroll_t *op);
-int cpu_weighted_quantiles(backend_t *backend, const backend_weighted_quantiles_t *op);
 
 #endif
