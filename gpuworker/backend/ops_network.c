@@ -63,6 +63,7 @@ int backend_linear(backend_t *backend, const backend_linear_t *op)
     reach = check_strided(op->rows, op->y_stride > 0 ? op->y_stride : columns, columns);
     check_tensor(&check, "y", &op->y, FLOAT, reach);
     check_optional(&check, "residual", op->residual, F32, reach);
+    check_optional(&check, "offset", op->offset, F32, reach);
     check_modulation(&check, op->modulation, op->rows, in, columns);
     return RUN(check, backend->vtable->linear(backend, op));
 }
@@ -167,6 +168,7 @@ int backend_group_attention(backend_t *backend, const backend_group_attention_t 
     check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, 3, op->heads, op->head_dim));
     check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->sets, op->variates, op->tokens, op->heads, op->head_dim));
     check_tensor(&check, "group", op->group, I32, PRODUCT(op->sets / op->samples, op->variates, op->group_tokens));
+    check_optional(&check, "visible", op->visible, U8, PRODUCT(op->sets, op->variates, op->tokens));
     check_head_norm(&check, op->norm, op->head_dim);
     return RUN(check, backend->vtable->group_attention(backend, op));
 }

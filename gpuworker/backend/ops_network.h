@@ -31,10 +31,10 @@ typedef struct {
     int64_t stride;                        /* from a condition's vector to the next condition's */
 } backend_modulation_t;
 
-/* y = residual + gate · act(modulated(norm(x)) · Wᵀ + bias)
+/* y = residual + offset + gate · act(modulated(norm(x)) · Wᵀ + bias)
  * x [rows][in] F32 or BF16, row r at x + r · x_stride elements (0: in), so that one token of each sequence can be picked; W [out][in];
  * bias [out] F32; y [rows][out or out/2], row r at y + r · y_stride (0: dense), so that a part of wider rows can be written; residual
- * like y, may be y itself. */
+ * and offset like y, the residual may be y itself. */
 typedef struct {
     backend_tensor_t x;
     int64_t rows;
@@ -45,6 +45,7 @@ typedef struct {
     const backend_weight_t *bias; /* NULL: none */
     backend_activation_t activation;
     const backend_tensor_t *residual; /* NULL: none; F32 */
+    const backend_tensor_t *offset;   /* NULL: none; F32: what a state moves by at every step whatever the network says */
     backend_tensor_t y;
     int64_t y_stride;
 } backend_linear_t;
@@ -112,7 +113,8 @@ typedef struct {
 
 int backend_attention(backend_t *backend, const backend_attention_t *op);
 
-/* Attention across the variates of one series at one token, among those of equal group id; not causal, no positions.
+/* Attention across the variates of one series at one token, among those of equal group id; not causal, no positions. With `visible`, a token
+ * of value 0 is seen by none and gives zeros.
  * qkv [series · samples][variates][T][3][heads][head_dim] -> out [..][variates][T][heads][head_dim]. */
 typedef struct {
     backend_tensor_t qkv;
@@ -124,6 +126,7 @@ typedef struct {
     const backend_head_norm_t *norm; /* NULL: none */
     const backend_tensor_t *group;   /* I32 [series][variates][group_tokens] */
     int64_t group_tokens;            /* at least T: token t has the t-th of them; 1: one for all */
+    const backend_tensor_t *visible; /* U8 [sets][variates][T]; NULL: all 1 */
 } backend_group_attention_t;
 
 int backend_group_attention(backend_t *backend, const backend_group_attention_t *op);

@@ -1,7 +1,7 @@
-/* linear: y = residual + gate · act(modulated(norm(x)) · Wᵀ + bias), x [rows][in], W [out][in], y [rows][out] or [rows][out / 2] for SwiGLU.
+/* linear: y = residual + offset + gate · act(modulated(norm(x)) · Wᵀ + bias), x [rows][in], W [out][in], y [rows][out] or [rows][out / 2] for SwiGLU.
  *
  * Rows go through in blocks: normalise and modulate a block into scratch, one matrix product (matrix-vector for a single row), then the
- * epilogue. The product lands in y itself, with the residual and bias put there first, unless an activation or a gate stands in between. */
+ * epilogue. The product lands in y itself, with residual, offset and bias put there first, unless an activation or a gate stands in between. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -80,25 +80,29 @@ static float activated(backend_activation_t activation, float x)
     return x;
 }
 
-/* What stands in y before the product: the residual (unless y is it) plus the bias. */
-static void start(float *y, int64_t y_stride, const float *residual, const float *bias, int64_t rows, int64_t out)
+/* What stands in a row of y before the product: the residual (perhaps y itself) plus offset and bias. */
+static void start(float *y, const float *residual, const float *offset, const float *bias, int64_t out)
 {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t o = 0; o < out; o++)
-            y[r * y_stride + o] = (residual != NULL ? residual[r * y_stride + o] : 0.0f) + (bias != NULL ? bias[o] : 0.0f);
+    for (int64_t o = 0; o < out; o++)
+        y[o] = (residual != NULL ? residual[o] : 0.0f) + (offset != NULL ? offset[o] : 0.0f) + (bias != NULL ? bias[o] : 0.0f);
 }
 
-/* y = residual + gate · act(product) of one row. */
-static void finish(const backend_linear_t *op, const float *product, const float *gate, const float *residual, int64_t columns,
-                   float *y)
+/* y = residual + offset + gate · act(product) of one row. */
+static void finish(const backend_linear_t *op, const float *product, const float *gate, const float *residual, const float *offset,
+                   int64_t columns, float *y)
 {
     for (int64_t c = 0; c < columns; c++) {
         float value = activated(op->activation, product[c]);
 
         value = op->activation == BACKEND_ACT_SWIGLU ? value * product[columns + c] : value;
         value = gate != NULL ? value * gate[c] : value;
-        y[c] = value + (residual != NULL ? residual[c] : 0.0f);
+        y[c] = value + (residual != NULL ? residual[c] : 0.0f) + (offset != NULL ? offset[c] : 0.0f);
     }
+}
+
+static const float *rows_from(const backend_tensor_t *tensor, int64_t row, int64_t stride)
+{
+    return tensor != NULL ? (const float *)tensor->data + row * stride : NULL;
 }
 
 int cpu_linear(backend_t *backend, const backend_linear_t *op)
@@ -119,18 +123,20 @@ int cpu_linear(backend_t *backend, const backend_linear_t *op)
     for (int64_t row = 0; row < op->rows; row += block) {
         int64_t rows = op->rows - row < block ? op->rows - row : block;
         const float *x = (const float *)op->x.data + row * x_stride;
-        const float *residual = op->residual != NULL ? (const float *)op->residual->data + row * y_stride : NULL;
         float *y = (float *)op->y.data + row * y_stride;
         float *product = plain ? y : input + (prepared ? rows * in : 0);
         int64_t product_stride = plain ? y_stride : out;
 
-        for (int64_t r = 0; prepared && r < rows; r++)
-            prepare(op, x + r * x_stride, row + r, in, input + r * in);
-        start(product, product_stride, plain ? residual : NULL, weight_data(op->bias), rows, out);
+        for (int64_t r = 0; r < rows; r++) {
+            if (prepared)
+                prepare(op, x + r * x_stride, row + r, in, input + r * in);
+            start(product + r * product_stride, plain ? rows_from(op->residual, row + r, y_stride) : NULL,
+                  plain ? rows_from(op->offset, row + r, y_stride) : NULL, weight_data(op->bias), out);
+        }
         multiply(rows, out, in, prepared ? input : x, prepared ? in : x_stride, op->weight->tensor.data, product, product_stride);
         for (int64_t r = 0; !plain && r < rows; r++)
             finish(op, product + r * out, modulation != NULL ? condition(modulation, modulation->gate, row + r) : NULL,
-                   residual != NULL ? residual + r * y_stride : NULL, columns, y + r * y_stride);
+                   rows_from(op->residual, row + r, y_stride), rows_from(op->offset, row + r, y_stride), columns, y + r * y_stride);
     }
     return BACKEND_OK;
 }

@@ -145,6 +145,8 @@ int cuda_linear(backend_t *backend, const backend_linear_t *op)
                               .y_dtype = bf16 ? BACKEND_BF16 : BACKEND_F32};
     int rc;
 
+    if (op->offset != NULL)
+        return error_set(BACKEND_ERR_UNSUPPORTED, "linear: no kernel adds an offset");
     if (cuda_linear_few_fits(op))
         return cuda_linear_few_launch(op, cuda->stream);
     if ((rc = prepare_x(cuda, op, &product)) < 0)

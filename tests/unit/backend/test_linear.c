@@ -1,5 +1,5 @@
-/* linear against a double-precision triple loop, over random shapes and every combination of norm, modulation, bias, activation, gate, residual
- * and stride. */
+/* linear against a double-precision triple loop, over random shapes and every combination of norm, modulation, bias, activation, gate, residual,
+ * offset and stride. */
 #include "tests/unit/backend/device_bench.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 
 typedef struct {
     int64_t rows, out, in, stride, y_stride;
-    const float *x, *weight, *bias, *residual, *scale, *shift;
+    const float *x, *weight, *bias, *residual, *offset, *scale, *shift;
     int64_t rows_each, conditions;              /* rows_each 0: no modulation */
     const float *by_shift, *by_scale, *by_gate; /* the modulation's, [conditions][in or columns] in one block each */
     backend_norm_kind_t norm;
@@ -70,7 +70,8 @@ static void reference(const linear_case_t *c, double *y)
 
             value *= c->activation == BACKEND_ACT_SWIGLU ? product[columns + o] : 1;
             value *= c->by_gate != NULL ? (double)c->by_gate[condition + o] : 1;
-            y[r * columns + o] = value + (c->residual != NULL ? (double)c->residual[r * c->y_stride + o] : 0);
+            y[r * columns + o] = value + (c->residual != NULL ? (double)c->residual[r * c->y_stride + o] : 0) +
+                                 (c->offset != NULL ? (double)c->offset[r * c->y_stride + o] : 0);
         }
     }
     free(x);
@@ -93,6 +94,7 @@ static linear_case_t make_case(int choice, int64_t rows)
     c.weight = bench_numbers(c.out * c.in);
     c.bias = choice / 9 % 2 == 0 ? bench_numbers(c.out) : NULL;
     c.residual = choice / 18 % 2 == 0 ? bench_numbers(c.rows * c.y_stride) : NULL;
+    c.offset = choice / 2 % 5 == 0 ? bench_numbers(c.rows * c.y_stride) : NULL;
     c.scale = choice / 5 % 2 == 0 ? bench_numbers(c.in) : NULL;
     c.shift = choice / 7 % 2 == 0 ? bench_numbers(c.in) : NULL;
     c.rows_each = choice / 36 == 0 ? 0 : bench_pick(1, rows);
@@ -143,7 +145,7 @@ static void check_case(backend_t *backend, const linear_case_t *c, bool alias)
     int64_t columns = columns_of(c), count = c->rows * columns;
     double *wanted = malloc((size_t)count * sizeof *wanted);
     backend_weight_t weight = bench_weight(c->weight, c->out, c->in), bias, scale, shift;
-    backend_tensor_t residual, y = bench_f32(alias ? c->residual : NULL, c->rows * c->y_stride), part[3];
+    backend_tensor_t residual, offset, y = bench_f32(alias ? c->residual : NULL, c->rows * c->y_stride), part[3];
     backend_modulation_t modulation = make_modulation(c, part);
     backend_linear_t op = {
         .x = bench_f32(c->x, c->rows * c->stride), .rows = c->rows, .weight = &weight, .activation = c->activation, .y = y};
@@ -169,6 +171,10 @@ static void check_case(backend_t *backend, const linear_case_t *c, bool alias)
     if (c->residual != NULL) {
         residual = alias ? y : bench_f32(c->residual, c->rows * c->y_stride);
         op.residual = &residual;
+    }
+    if (c->offset != NULL) {
+        offset = bench_f32(c->offset, c->rows * c->y_stride);
+        op.offset = &offset;
     }
     assert_int_equal(backend_linear(backend, &op), BACKEND_OK);
     reference(c, wanted);
