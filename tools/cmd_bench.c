@@ -12,9 +12,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *about;
 } benches[] = {
-#ifdef BARCAST_HAVE_BENCH_RING
     {"ring", bench_ring, "bars through a ring of shared memory, beside Concurrency Kit's"},
-#endif
     {"engine", bench_engine, "a model's forecasts alone, against what this machine could do at best"},
     {"pipeline", bench_pipeline, "bar stored to forecast received, through all processes"},
 };
