@@ -20,26 +20,34 @@ static void place(const backend_group_attention_t *op, const float *from, int64_
         }
 }
 
+/* Whether variate w is seen at all; `visible` points to the token of the set's first variate. */
+static bool is_visible(const backend_group_attention_t *op, const uint8_t *visible, int64_t w)
+{
+    return visible == NULL || visible[w * op->tokens];
+}
+
 /* One output vector: query `v`, keys of all variates w with the same group id. */
 static void attend(const backend_group_attention_t *op, const float *placed, const float *values, int64_t stride,
-                   const int32_t *group, int64_t v, float *scores, float *out)
+                   const int32_t *group, const uint8_t *visible, int64_t v, float *scores, float *out)
 {
     int64_t d = op->head_dim, ids = op->group_tokens;
     float most = -INFINITY, sum = 0;
 
+    memset(out, 0, (size_t)d * sizeof *out);
+    if (!is_visible(op, visible, v))
+        return;
     for (int64_t w = 0; w < op->variates; w++) {
         float dot = 0;
 
         for (int64_t j = 0; j < d; j++)
             dot += placed[2 * v * d + j] * placed[(2 * w + 1) * d + j];
-        scores[w] = group[w * ids] == group[v * ids] ? dot * op->scale : -INFINITY;
+        scores[w] = group[w * ids] == group[v * ids] && is_visible(op, visible, w) ? dot * op->scale : -INFINITY;
         most = fmaxf(most, scores[w]);
     }
     for (int64_t w = 0; w < op->variates; w++) {
         scores[w] = expf(scores[w] - most);
         sum += scores[w];
     }
-    memset(out, 0, (size_t)d * sizeof *out);
     for (int64_t w = 0; w < op->variates; w++)
         for (int64_t j = 0; j < d; j++)
             out[j] += scores[w] / sum * values[w * stride + j];
@@ -61,10 +69,12 @@ int cpu_group_attention(backend_t *backend, const backend_group_attention_t *op)
         for (int64_t t = 0; t < op->tokens; t++)
             for (int64_t h = 0; h < op->heads; h++) {
                 const float *from = qkv + t * 3 * width + h * d;
+                const uint8_t *visible =
+                    op->visible != NULL ? (const uint8_t *)op->visible->data + set * op->variates * op->tokens + t : NULL;
 
                 place(op, from, stride, placed);
                 for (int64_t v = 0; v < op->variates; v++)
-                    attend(op, placed, from + 2 * width, stride, group + (op->group_tokens > 1 ? t : 0), v, scores,
+                    attend(op, placed, from + 2 * width, stride, group + (op->group_tokens > 1 ? t : 0), visible, v, scores,
                            out + (v * op->tokens + t) * width + h * d);
             }
     }

@@ -48,6 +48,8 @@ extern "C" int cuda_group_attention_launch(const backend_group_attention_t *op, 
 {
     if (op->group_tokens > 1 || op->norm != NULL)
         return error_set(BACKEND_ERR_UNSUPPORTED, "group_attention: CUDA has only one id for all tokens, without norms");
+    if (op->visible != NULL)
+        return error_set(BACKEND_ERR_UNSUPPORTED, "group_attention: CUDA has no invisible tokens");
     if (op->out.dtype != op->qkv.dtype)
         return error_set(BACKEND_ERR_UNSUPPORTED, "group_attention: on CUDA qkv and out have one dtype");
     return op->qkv.dtype == BACKEND_BF16 ? group_attention_launch<__nv_bfloat16>(op, stream)
