@@ -51,6 +51,7 @@ typedef struct {
     int (*group_attention)(backend_t *backend, const backend_group_attention_t *op);
     int (*causal_scale)(backend_t *backend, const backend_causal_scale_t *op);
     int (*causal_scale_extend)(backend_t *backend, const backend_causal_scale_extend_t *op);
+    int (*causal_patch)(backend_t *backend, const backend_causal_patch_t *op);
     int (*student_t)(backend_t *backend, const backend_student_t_t *op);
     int (*override)(backend_t *backend, const backend_override_t *op);
     int (*summarize)(backend_t *backend, const backend_summarize_t *op);

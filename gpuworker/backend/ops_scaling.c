@@ -43,6 +43,54 @@ int backend_causal_scale_extend(backend_t *backend, const backend_causal_scale_e
     return RUN(check, backend->vtable->causal_scale_extend(backend, op));
 }
 
+/* What describes a context, and what goes on from one. */
+static void check_causal_parts(check_t *check, const backend_causal_patch_t *op)
+{
+    if (op->mask != NULL) {
+        check_tensor(check, "mask", op->mask, U8, PRODUCT(op->rows, op->patches, op->patch));
+        check_equal(check, (op->low == NULL) == (op->high == NULL), "low and high are not given together");
+        check_optional(check, "low", op->low, F32, op->rows);
+        check_optional(check, "high", op->high, F32, op->rows);
+    } else {
+        check_tensor(check, "step", op->step, I32, 1);
+        check_equal(check, op->low == NULL && op->high == NULL, "low and high are given, but only a context has a cap");
+    }
+    if (op->exogenous > 0)
+        check_tensor(check, "future", op->future, F32, PRODUCT(op->rows / op->variates, op->exogenous, op->future_length));
+    check_optional(check, "visible", op->visible, U8, PRODUCT(op->rows, op->tokens));
+    check_optional(check, "lasting", op->lasting, U8, PRODUCT(op->rows, op->tokens));
+}
+
+int backend_causal_patch(backend_t *backend, const backend_causal_patch_t *op)
+{
+    check_t check = check_begin(backend, "causal_patch");
+    int64_t patches = op->patches + op->ahead;
+
+    check_size(&check, "rows", op->rows);
+    check_size(&check, "patches", op->patches);
+    check_size(&check, "patch", op->patch);
+    check_range(&check, "ahead", op->ahead, 0, INT32_MAX);
+    check_size(&check, "variates", op->variates);
+    check_range(&check, "exogenous", op->exogenous, 0, op->variates);
+    check_range(&check, "tokens", op->tokens, 1, patches);
+    check_range(&check, "minimum_observed", op->minimum_observed, 0, op->patch);
+    check_range(&check, "x_stride", op->x_stride, PRODUCT(op->patches, op->patch), INT64_MAX);
+    check_range(&check, "y_stride", op->y_stride, PRODUCT(2, op->patch), INT64_MAX);
+    check_equal(&check, op->minimum >= 0, "minimum is negative");
+    check_equal(&check, op->cap >= 0, "cap is negative");
+    if (check.rc < 0)
+        return check.rc;
+    check_multiple(&check, "rows", op->rows, op->variates);
+    check_tensor(&check, "x", &op->x, F32, check_strided(op->rows, op->x_stride, op->patches * op->patch));
+    check_tensor(&check, "y", &op->y, FLOAT, check_strided(PRODUCT(op->rows, op->tokens), op->y_stride, 2 * op->patch));
+    check_tensor(&check, "loc", &op->loc, F32, PRODUCT(op->rows, patches));
+    check_tensor(&check, "scale", &op->scale, F32, PRODUCT(op->rows, patches));
+    check_tensor(&check, "state", &op->state, F64, PRODUCT(op->rows, BACKEND_SCALER_STATE));
+    check_causal_parts(&check, op);
+    check_supported(&check, backend->vtable->causal_patch != NULL);
+    return RUN(check, backend->vtable->causal_patch(backend, op));
+}
+
 int backend_instance_scale(backend_t *backend, const backend_instance_scale_t *op)
 {
     check_t check = check_begin(backend, "instance_scale");

@@ -43,6 +43,46 @@ typedef struct {
 
 int backend_causal_scale_extend(backend_t *backend, const backend_causal_scale_extend_t *op);
 
+/* ---- causal patches (Toto 2) ----------------------------------------------------------------------------------------------------- */
+
+/* From values to what the network reads of each patch, scaled by the mean and deviation of all that was observed up to its end.
+ *
+ * Rows are (series, variate), the last `exogenous` of the `variates` known in the future. With `mask` a row begins with its context: `patches`
+ * patches of x. The last of them counts as observed in rows that are not exogenous; what is missing in it repeats the last value observed
+ * before (0 when there is none). Without `mask` a row goes on from `state`: x has `patches` patches that were fed back, all observed; those of
+ * an exogenous row are its future from patch *step · patches on. Then come `ahead` patches, observed only where an exogenous row's future
+ * is known.
+ *
+ * Of every patch loc = mean, scale = max(sqrt(M2 / max(n - 1, 1)), minimum), of all observed up to its end, in F64. Where these are fewer
+ * than `minimum_observed`, the row's first so many are taken instead, later ones too, for y and the cap. y: asinh((x - loc) / scale), 0 where
+ * not observed; then 1 where not observed (0 in all that is fed back). A context's cap: its observed values' range, widened by cap · scale of
+ * its last patch on both sides (nothing observed: of 0). Source: PatchedCausalStdScaler and forecast() of Datadog's Toto 2.0. */
+typedef struct {
+    backend_tensor_t x; /* F32: row r at x + r · x_stride */
+    int64_t x_stride;
+    const backend_tensor_t *mask; /* U8 [rows][patches · patch]: 1 observed; NULL: x is fed back */
+    int64_t rows, patches, patch, ahead;
+    int64_t variates, exogenous;
+    const backend_tensor_t
+        *future; /* F32 [rows / variates][exogenous][future_length], NaN where not known; read only with exogenous rows */
+    int64_t future_length;
+    const backend_tensor_t *step; /* of what is fed back */
+    double minimum;
+    int64_t minimum_observed; /* at most `patch`, so that a context of a row that is not exogenous has them */
+    int64_t tokens;           /* the patches of y: at most patches + ahead */
+    backend_tensor_t y;       /* F32 or BF16: [2][patch] of token t of row r at y + (r · tokens + t) · y_stride */
+    int64_t y_stride;         /* at least 2 · patch */
+    backend_tensor_t loc;     /* F32 [rows][patches + ahead] */
+    backend_tensor_t scale;   /* likewise */
+    backend_tensor_t state;   /* F64 [rows][BACKEND_SCALER_STATE]: count, sum, M2 after `patches`, the fallback's loc and scale */
+    const backend_tensor_t *visible; /* U8 [rows][tokens]: 1 where a patch has an observed value, and ahead; NULL: not asked for */
+    const backend_tensor_t *lasting; /* the same, but 0 ahead; NULL: not asked for */
+    const backend_tensor_t *low, *high; /* F32 [rows]: the cap of a context; NULL together: none */
+    float cap;
+} backend_causal_patch_t;
+
+int backend_causal_patch(backend_t *backend, const backend_causal_patch_t *op);
+
 /* ---- instance scaler and patches (Chronos, Sundial, Kronos) ----------------------------------------------------------------------- */
 
 /* Of every row, over its observed values: loc = mean, scale = sqrt(population variance), accumulated in F64; then scale + eps (`add`), or eps

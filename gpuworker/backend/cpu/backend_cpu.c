@@ -146,6 +146,7 @@ static const backend_vtable_t cpu_vtable = {
     .group_attention = cpu_group_attention,
     .causal_scale = cpu_causal_scale,
     .causal_scale_extend = cpu_causal_scale_extend,
+    .causal_patch = cpu_causal_patch,
     .student_t = cpu_student_t,
     .override = cpu_override,
     .sign_tokens = cpu_sign_tokens,
