@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "gpuworker/engine/session.h"
+#include "gpuworker/scorer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ typedef struct {
     wire_forecast_t message;                  /* what is the same in every forecast is filled in once */
     uint32_t variate[WIRE_FIELDS_MOST];       /* of the message's fields, whose first is the target */
     int64_t *times;                           /* [horizon], of the forecast being published; NULL: no market hours */
+    scorer_t *scorer;                         /* NULL: too few levels to score */
 } hosted_t;
 
 /* A batch whose end has not been told. */
@@ -36,6 +38,8 @@ typedef struct {
     uint32_t place; /* in the batch */
     wire_item_t item;
     window_t window;
+    bool watch; /* the scorer wants this forecast */
+    scorer_origin_t origin;
 } slot_t;
 
 /* One run of a session: gathered, computed, then published. */
@@ -183,6 +187,10 @@ static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
             return error_set(FORECASTER_ERR_MEMORY, "out of memory");
         hosted->message.times_ns = hosted->times;
     }
+    const wire_forecast_t *message = &hosted->message;
+    if (message->quantile_count >= 2 &&
+        scorer_open(message->quantile_count, message->quantile_levels, message->horizon, &hosted->scorer) < 0)
+        return FORECASTER_ERR_MEMORY;
     return FORECASTER_OK;
 }
 
@@ -253,6 +261,7 @@ void forecaster_close(forecaster_t *forecaster)
         for (uint32_t k = 0; k < hosted->session_count; k++)
             session_close(hosted->sessions[k]);
         windows_close(hosted->windows);
+        scorer_close(hosted->scorer);
         free(hosted->times);
         if (hosted->model)
             model_unload(hosted->model);
@@ -266,9 +275,13 @@ void forecaster_close(forecaster_t *forecaster)
 
 int forecaster_join(forecaster_t *forecaster, const shm_segment_t *segment)
 {
-    for (uint32_t i = 0; i < forecaster->hosted_count; i++)
-        if (windows_join(forecaster->hosted[i].windows, segment) < 0)
+    shm_segment_info_t info;
+    shm_segment_info(segment, &info);
+    for (uint32_t i = 0; i < forecaster->hosted_count; i++) {
+        hosted_t *hosted = &forecaster->hosted[i];
+        if (windows_join(hosted->windows, segment) < 0 || (hosted->scorer && scorer_join(hosted->scorer, info.symbols_max) < 0))
             return FORECASTER_ERR_MEMORY;
+    }
     return FORECASTER_OK;
 }
 
@@ -343,6 +356,8 @@ static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, ui
         return WIRE_ITEM_FAILED;
     }
     shm_latency_record(forecaster->parts.counters, message->published_ns - item->stored_ns);
+    if (run->slots[place].watch)
+        scorer_watch(hosted->scorer, item->symbol_id, &run->slots[place].origin, message->fields[0].quantiles);
     return WIRE_ITEM_OK;
 }
 
@@ -371,6 +386,26 @@ bool forecaster_flush(forecaster_t *forecaster)
     return true;
 }
 
+/* Scores the forecast of that symbol which is watched by the bars just gathered. */
+static void score(forecaster_t *forecaster, const run_t *run, slot_t *slot)
+{
+    hosted_t *hosted = run->hosted;
+    const model_shape_t *shape = session_shape(run->session);
+    const model_input_t *input = session_input(run->session);
+    size_t variate = (size_t)run->count * shape->variates + windows_target(hosted->windows);
+    size_t oldest = (variate + 1) * shape->context - input->length[run->count];
+    scorer_bars_t bars = {.symbol_id = slot->item.symbol_id,
+                          .end = slot->item.end,
+                          .count = input->length[run->count],
+                          .values = input->values + oldest,
+                          .mask = input->mask + oldest,
+                          .log = input->log_price[variate]};
+    uint64_t before = scorer_score(hosted->scorer)->scored;
+    slot->watch = scorer_observe(hosted->scorer, &bars, &slot->origin);
+    if (scorer_score(hosted->scorer)->scored != before)
+        shm_score_set(forecaster->parts.counters, hosted->index, scorer_score(hosted->scorer));
+}
+
 /* Gathers items from *next on into the run until its session is full or they end. */
 static void gather(forecaster_t *forecaster, run_t *run, const shm_segment_t *segment, const wire_assign_t *assign, uint32_t *next)
 {
@@ -384,6 +419,9 @@ static void gather(forecaster_t *forecaster, run_t *run, const shm_segment_t *se
         if (status == WIRE_ITEM_OK) {
             slot->place = *next;
             slot->item = *item;
+            slot->watch = false;
+            if (run->hosted->scorer)
+                score(forecaster, run, slot);
             run->count++;
         } else if (status == WIRE_ITEM_OVERRUN) {
             shm_counter_add(forecaster->parts.counters, SHM_COUNTER_RING_OVERRUNS, 1);

@@ -85,6 +85,8 @@ void shm_page_start(shm_page_t *page)
         atomic_store_explicit(&page->counters[i], 0, memory_order_relaxed); /* each stands alone */
     for (size_t i = 0; i < SHM_LATENCY_BUCKETS; i++)
         atomic_store_explicit(&page->latency[i], 0, memory_order_relaxed); /* each stands alone */
+    for (size_t i = 0; i < SHM_SCORES_MOST * SHM_SCORE_WORDS; i++)
+        atomic_store_explicit(&page->scores[i / SHM_SCORE_WORDS][i % SHM_SCORE_WORDS], 0, memory_order_relaxed); /* likewise */
     page->counter_count = SHM_COUNTER_COUNT;
     atomic_store_explicit(&page->version, SHM_LAYOUT_VERSION, memory_order_relaxed); /* ordered by W2 */
     atomic_store_explicit(&page->magic, SHM_PAGE_MAGIC, memory_order_release);       /* W2: pairs with R2 in shm_counters_join */
@@ -246,4 +248,20 @@ int64_t shm_latency_quantile(const uint64_t buckets[SHM_LATENCY_BUCKETS], double
             return (int64_t)(1000.0 * ldexp(quarters[(i + 1) % 4], (int)(i + 1) / 4));
     }
     return 0;
+}
+
+void shm_score_set(shm_counters_t *counters, uint32_t model, const shm_score_t *score)
+{
+    uint64_t words[SHM_SCORE_WORDS];
+    memcpy(words, score, sizeof words);
+    for (size_t i = 0; model < SHM_SCORES_MOST && i < SHM_SCORE_WORDS; i++)
+        atomic_store_explicit(&counters->page->scores[model][i], words[i], memory_order_relaxed); /* each stands alone */
+}
+
+void shm_score_get(const shm_counters_t *counters, uint32_t model, shm_score_t *out)
+{
+    uint64_t words[SHM_SCORE_WORDS] = {0};
+    for (size_t i = 0; model < SHM_SCORES_MOST && i < SHM_SCORE_WORDS; i++)
+        words[i] = atomic_load_explicit(&counters->page->scores[model][i], memory_order_relaxed); /* each stands alone */
+    memcpy(out, words, sizeof words);
 }

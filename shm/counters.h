@@ -60,6 +60,16 @@ typedef enum {
  * us. */
 #define SHM_LATENCY_BUCKETS 112
 
+/* How the forecasts of a model have fared, in the page of a worker: one a model, by its place in the configuration. Means over scored values that
+ * forget old ones exponentially; see gpuworker/scorer.h. */
+enum { SHM_SCORES_MOST = 16 };
+typedef struct {
+    uint64_t scored;   /* values that have been compared with what was forecast for them, 0: none yet */
+    double loss;       /* pinball loss, in units of each symbol's own one-step volatility */
+    double naive_loss; /* of a random walk with trailing volatility, at the same values */
+    double coverage;   /* share of values between the lowest and the highest level */
+} shm_score_t;
+
 typedef struct shm_counters shm_counters_t; /* process-local handle of one page */
 
 /* Owner: makes (or takes over) the page "/barcast.<name>.<role>", all zero. SHM_ERR_BUSY while another owner lives. */
@@ -78,7 +88,11 @@ const char *shm_counter_label(shm_counter_t id);           /* snake_case, withou
 uint32_t shm_counters_pid(const shm_counters_t *counters); /* of the owner; 0 after it left */
 bool shm_counters_alive(const shm_counters_t *counters);   /* the owner runs */
 
-void shm_latency_record(shm_counters_t *counters, int64_t latency_ns); /* owner */
+void shm_latency_record(shm_counters_t *counters, int64_t latency_ns);                  /* owner */
+void shm_score_set(shm_counters_t *counters, uint32_t model, const shm_score_t *score); /* owner */
+/* While the owner writes, the words may be of two neighbouring states. */
+void shm_score_get(const shm_counters_t *counters, uint32_t model, shm_score_t *out);
+
 void shm_latency_snapshot(const shm_counters_t *counters, uint64_t buckets[SHM_LATENCY_BUCKETS]);
 /* The quantile q in (0, 1) of a snapshot (or of several added up), in ns, upper edge of its bucket; 0 when empty. */
 int64_t shm_latency_quantile(const uint64_t buckets[SHM_LATENCY_BUCKETS], double q);

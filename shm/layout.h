@@ -20,7 +20,7 @@
  *                      384      8  log_head        entries written; its low half is the futex word
  *   symbol table    symbols_max times 64: name 32, interval_ns 8, 24 reserved
  *   symbol index    power of two >= 2 * symbols_max, times 4: symbol id + 1, 0 when free; open addressing by the hash of the name
- *   counters        shm_page_t: 1536
+ *   counters        shm_page_t: 2048
  *   update log      log_entries times 24: symbol_id 4, flags 4, index 8, stored_ns 8
  *   rings           symbols_max times ring_stride: head 8, 120 reserved, then ring_bars times 64 (a slot)
  *
@@ -41,7 +41,7 @@
 
 #define SHM_MAGIC UINT64_C(0x3154534143524142) /* "BARCAST1" */
 
-enum { SHM_LINE = 64, SHM_PAGE = 4096, SHM_SLOT_WORDS = 8, SHM_STATE_WORD = 7, SHM_UPDATE_WORDS = 3 };
+enum { SHM_LINE = 64, SHM_PAGE = 4096, SHM_SLOT_WORDS = 8, SHM_STATE_WORD = 7, SHM_UPDATE_WORDS = 3, SHM_SCORE_WORDS = 4 };
 
 #define SHM_STATE_FLAGS     UINT64_C(0xff)
 #define SHM_STATE_LAP_SHIFT 8
@@ -103,6 +103,7 @@ typedef struct {
     uint8_t reserved_too[96];
     _Atomic uint64_t counters[SHM_PAGE_COUNTERS];
     _Atomic uint64_t latency[SHM_LATENCY_BUCKETS];
+    _Atomic uint64_t scores[SHM_SCORES_MOST][SHM_SCORE_WORDS]; /* shm_score_t each */
 } shm_page_t;
 
 #define SHM_AT(type, field, offset) static_assert(offsetof(type, field) == (offset), "the byte table above")
@@ -147,7 +148,8 @@ SHM_AT(shm_header_t, journal_symbol, 264);
 SHM_AT(shm_header_t, journal_index, 272);
 SHM_AT(shm_header_t, journal_slot, 320);
 SHM_AT(shm_header_t, log_head, 384);
-static_assert(sizeof(shm_page_t) == 1536 && _Alignof(shm_page_t) == 8, "a page of counters");
+static_assert(sizeof(shm_score_t) == SHM_SCORE_WORDS * 8, "a score is so many words");
+static_assert(sizeof(shm_page_t) == 2048 && _Alignof(shm_page_t) == 8, "a page of counters");
 SHM_AT(shm_page_t, magic, 0);
 SHM_AT(shm_page_t, version, 8);
 SHM_AT(shm_page_t, counter_count, 12);

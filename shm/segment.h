@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SHM_LAYOUT_VERSION 1
+#define SHM_LAYOUT_VERSION 2
 #define SHM_SYMBOL_BYTES   32         /* with the final NUL */
 #define SHM_NAME_BYTES     64         /* instance name, with the final NUL: letters, digits, '-', '_', '.' */
 #define SHM_OBJECT_PREFIX  "barcast." /* what the names of all objects of ours begin with, as files in /dev/shm */

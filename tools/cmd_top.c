@@ -133,6 +133,25 @@ static void describe_workers(top_t *top)
     }
 }
 
+/* How the forecasts did so far, over all workers. */
+static void describe_models(top_t *top)
+{
+    snapshot_page_t total = {0};
+    for (uint32_t i = 0; i < top->now.worker_count; i++)
+        snapshot_page_add(&total, &top->now.worker[i]);
+    line(top, "%-16s %10s %14s %10s", "model", "scored", "loss / naive", "covered");
+    for (uint32_t i = 0; i < top->config->model_count; i++) {
+        const config_model_t *model = &top->config->models[i];
+        const shm_score_t *score = &total.score[i];
+        double nominal = model->quantile_count ? model->quantiles[model->quantile_count - 1] - model->quantiles[0] : 0;
+        if (score->scored)
+            line(top, "%-16s %10" PRIu64 " %14.4f %9.1f%% of %.0f%%", model->name, score->scored, score->loss / score->naive_loss,
+                 score->coverage * 100, nominal * 100);
+        else
+            line(top, "%-16s %10s", model->name, "-");
+    }
+}
+
 static void draw(top_t *top)
 {
     top->used = 0;
@@ -145,6 +164,8 @@ static void draw(top_t *top)
     describe_scheduler(top);
     line(top, "%s", "");
     describe_workers(top);
+    line(top, "%s", "");
+    describe_models(top);
 }
 
 static void take(top_t *top)

@@ -13,6 +13,8 @@ static void copy_page(const shm_counters_t *counters, snapshot_page_t *out)
     for (int i = 0; i < SHM_COUNTER_COUNT; i++)
         out->counter[i] = shm_counter_get(counters, (shm_counter_t)i);
     shm_latency_snapshot(counters, out->latency);
+    for (uint32_t i = 0; i < SHM_SCORES_MOST; i++)
+        shm_score_get(counters, i, &out->score[i]);
 }
 
 void snapshot_page_take(const char *instance, const char *role, snapshot_page_t *out)
@@ -54,12 +56,29 @@ void snapshot_take(const char *instance, uint32_t worker_count, snapshot_t *out)
     }
 }
 
+static double mean_of(double a, uint64_t a_count, double b, uint64_t b_count)
+{
+    return (a * (double)a_count + b * (double)b_count) / (double)(a_count + b_count);
+}
+
+static void add_score(shm_score_t *total, const shm_score_t *score)
+{
+    if (score->scored == 0)
+        return;
+    total->loss = mean_of(total->loss, total->scored, score->loss, score->scored);
+    total->naive_loss = mean_of(total->naive_loss, total->scored, score->naive_loss, score->scored);
+    total->coverage = mean_of(total->coverage, total->scored, score->coverage, score->scored);
+    total->scored += score->scored;
+}
+
 void snapshot_page_add(snapshot_page_t *total, const snapshot_page_t *page)
 {
     for (int i = 0; i < SHM_COUNTER_COUNT; i++)
         total->counter[i] += page->counter[i];
     for (int i = 0; i < SHM_LATENCY_BUCKETS; i++)
         total->latency[i] += page->latency[i];
+    for (int i = 0; i < SHM_SCORES_MOST; i++)
+        add_score(&total->score[i], &page->score[i]);
 }
 
 uint64_t snapshot_rejects(const snapshot_page_t *ingest)

@@ -13,6 +13,7 @@ typedef struct {
     uint32_t pid;
     uint64_t counter[SHM_COUNTER_COUNT];
     uint64_t latency[SHM_LATENCY_BUCKETS]; /* workers */
+    shm_score_t score[SHM_SCORES_MOST];    /* workers: of each model */
 } snapshot_page_t;
 
 typedef struct {
@@ -29,7 +30,7 @@ typedef struct {
 void snapshot_take(const char *instance, uint32_t worker_count, snapshot_t *out);
 void snapshot_page_take(const char *instance, const char *role, snapshot_page_t *out);
 
-/* *total += page: counters and latencies. */
+/* *total += page: counters and latencies; of scores the means, weighed by what each worker has scored. */
 void snapshot_page_add(snapshot_page_t *total, const snapshot_page_t *page);
 
 /* Bars that were rejected, of all kinds. */

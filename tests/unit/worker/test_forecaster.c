@@ -4,6 +4,7 @@
 #include "gpuworker/forecaster.h"
 #include "shm/ring.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -170,6 +171,31 @@ static void expect_no_forecast(const fixture_t *f)
     assert_int_equal(zmq_recv(f->subscriber, topic, sizeof topic, ZMQ_DONTWAIT), -1);
 }
 
+/* A naive model's forecasts fare as the naive forecast does: its trailing volatility is of the whole context, 16 bars here. */
+static void forecasts_are_scored_when_their_bars_arrive(void **state)
+{
+    fixture_t *f = *state;
+    shm_score_t score;
+    run(f, 1, 0, 1);
+    forecaster_flush(f->forecaster);
+    shm_score_get(f->counters, 0, &score);
+    assert_int_equal(score.scored, 0);
+    for (int i = 1; i <= 2; i++) {
+        double close = 100 + BARS + i;
+        shm_bar_t bar = {
+            .open_time_ns = (BARS + i) * interval_ns, .open = close, .high = close, .low = close, .close = close, .volume = 1};
+        assert_int_equal(shm_ring_append(f->segment, 0, &bar), SHM_OK);
+    }
+    wire_item_t item = {.symbol_id = 0, .end = BARS + 2};
+    wire_assign_t assign = {.batch_id = 2, .model = "base", .count = 1, .items = &item};
+    assert_int_equal(forecaster_run(f->forecaster, f->segment, &assign), FORECASTER_OK);
+    forecaster_flush(f->forecaster);
+    shm_score_get(f->counters, 0, &score);
+    assert_int_equal(score.scored, 2);
+    assert_true(score.loss > 0 && fabs(score.loss / score.naive_loss - 1) < 1e-3);
+    assert_true(score.coverage == 0.5); /* one deviation up after a bar is within 1.28, two after two are not within 1.28 sqrt(2) */
+}
+
 static void batch_is_published_while_the_next_one_is_computed(void **state)
 {
     fixture_t *f = *state;
@@ -267,6 +293,7 @@ static void device_that_fails_is_named_with_what_failed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(forecasts_are_scored_when_their_bars_arrive, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_is_published_while_the_next_one_is_computed, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_of_several_runs_is_finished_with_its_last, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_without_a_window_is_finished_at_once, setup, teardown),
