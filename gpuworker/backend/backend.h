@@ -20,6 +20,7 @@
 #define BARCAST_GPUWORKER_BACKEND_BACKEND_H
 
 #include "gpuworker/backend/device.h"
+#include "gpuworker/backend/ops_flow.h"
 #include "gpuworker/backend/ops_network.h"
 #include "gpuworker/backend/ops_results.h"
 #include "gpuworker/backend/ops_sampling.h"

@@ -59,6 +59,8 @@ typedef struct {
     int (*sign_tokens)(backend_t *backend, const backend_sign_tokens_t *op);
     int (*draw_token)(backend_t *backend, const backend_draw_token_t *op);
     int (*transpose)(backend_t *backend, const backend_transpose_t *op);
+    int (*flow_start)(backend_t *backend, const backend_flow_start_t *op);
+    int (*flow_finish)(backend_t *backend, const backend_flow_finish_t *op);
     int (*embed)(backend_t *backend, const backend_embed_t *op);
     int (*instance_scale)(backend_t *backend, const backend_instance_scale_t *op);
     int (*patch)(backend_t *backend, const backend_patch_t *op);

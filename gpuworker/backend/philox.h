@@ -17,7 +17,7 @@ typedef struct {
 } philox_t;
 
 /* Streams: the last word of the counter, one a purpose. */
-enum { PHILOX_STREAM_STUDENT_T = 1, PHILOX_STREAM_TOKEN = 2 };
+enum { PHILOX_STREAM_STUDENT_T = 1, PHILOX_STREAM_TOKEN = 2, PHILOX_STREAM_FLOW = 3 };
 
 /* Ten rounds over counter (c0, c1, c2, c3), c0 and the key's low half being word 0. */
 PHILOX_FUNCTION philox_t philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3)

@@ -35,6 +35,8 @@ int cpu_student_t(backend_t *backend, const backend_student_t_t *op);
 int cpu_override(backend_t *backend, const backend_override_t *op);
 int cpu_sign_tokens(backend_t *backend, const backend_sign_tokens_t *op);
 int cpu_draw_token(backend_t *backend, const backend_draw_token_t *op);
+int cpu_flow_start(backend_t *backend, const backend_flow_start_t *op);
+int cpu_flow_finish(backend_t *backend, const backend_flow_finish_t *op);
 int cpu_transpose(backend_t *backend, const backend_transpose_t *op);
 int cpu_summarize(backend_t *backend, const backend_summarize_t *op);
 int cpu_random_walk(backend_t *backend, const backend_random_walk_t *op);

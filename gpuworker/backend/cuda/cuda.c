@@ -194,6 +194,8 @@ ONE_KERNEL(student_t)
 ONE_KERNEL(override)
 ONE_KERNEL(summarize)
 ONE_KERNEL(random_walk)
+ONE_KERNEL(flow_start)
+ONE_KERNEL(flow_finish)
 ONE_KERNEL(embed)
 ONE_KERNEL(instance_scale)
 ONE_KERNEL(patch)
@@ -247,6 +249,8 @@ static const backend_vtable_t cuda_vtable = {
     .override = cuda_override,
     .summarize = cuda_summarize,
     .random_walk = cuda_random_walk,
+    .flow_start = cuda_flow_start,
+    .flow_finish = cuda_flow_finish,
     .embed = cuda_embed,
     .instance_scale = cuda_instance_scale,
     .patch = cuda_patch,

@@ -66,6 +66,8 @@ int cuda_student_t_launch(const backend_student_t_t *op, cudaStream_t stream);
 int cuda_override_launch(const backend_override_t *op, cudaStream_t stream);
 int cuda_summarize_launch(const backend_summarize_t *op, cudaStream_t stream);
 int cuda_random_walk_launch(const backend_random_walk_t *op, cudaStream_t stream);
+int cuda_flow_start_launch(const backend_flow_start_t *op, cudaStream_t stream);
+int cuda_flow_finish_launch(const backend_flow_finish_t *op, cudaStream_t stream);
 int cuda_embed_launch(const backend_embed_t *op, cudaStream_t stream);
 int cuda_instance_scale_launch(const backend_instance_scale_t *op, cudaStream_t stream);
 int cuda_patch_launch(const backend_patch_t *op, cudaStream_t stream);
