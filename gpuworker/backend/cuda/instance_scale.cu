@@ -23,45 +23,35 @@ static __device__ __forceinline__ double sum_block(double value, double *shares)
 }
 
 static __global__ void __launch_bounds__(SCALE_THREADS)
-    instance_scale_kernel(const float *x, const uint8_t *mask, float *y, float *loc, float *scale, int64_t width, float eps,
-                          float clip, bool add, bool asinh, bool given)
+    instance_scale_kernel(const float *x, const uint8_t *mask, float *y, float *loc, float *scale, int64_t width, int64_t count,
+                          float eps, float clip, bool add, bool asinh)
 {
     __shared__ double shares[SCALE_WARPS];
     int64_t row = blockIdx.x, at = row * width;
-    float centre = 0, deviation = 1;
+    double sum = 0, observations = 0, squares = 0;
 
     begin();
     auto observed = [=](int64_t i) { return mask == NULL || mask[at + i] != 0; };
-    if (given) {
-        centre = loc[row];
-        deviation = scale[row];
-    } else {
-        double sum = 0, count = 0, squares = 0;
-
-        for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS)
-            if (observed(i)) {
-                sum += (double)x[at + i];
-                count += 1;
-            }
-        sum = sum_block(sum, shares);
-        count = sum_block(count, shares);
-        if (count > 0) {
-            double mean = sum / count;
-
-            for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS)
-                if (observed(i))
-                    squares += ((double)x[at + i] - mean) * ((double)x[at + i] - mean);
-            centre = (float)mean;
-            deviation = (float)sqrt(sum_block(squares, shares) / count);
-            if (add)
-                deviation += eps;
-            else if (deviation == 0)
-                deviation = eps;
+    for (int64_t i = threadIdx.x; i < count; i += SCALE_THREADS)
+        if (observed(i)) {
+            sum += (double)x[at + i];
+            observations += 1;
         }
-        if (threadIdx.x == 0) {
-            loc[row] = centre;
-            scale[row] = deviation;
-        }
+    sum = sum_block(sum, shares);
+    observations = sum_block(observations, shares);
+    double mean = observations > 0 ? sum / observations : 0.0;
+    for (int64_t i = threadIdx.x; i < count; i += SCALE_THREADS)
+        if (observed(i))
+            squares += ((double)x[at + i] - mean) * ((double)x[at + i] - mean);
+    squares = sum_block(squares, shares);
+    float centre = (float)mean, deviation = observations > 0 ? (float)sqrt(squares / observations) : 1.0f;
+    if (add)
+        deviation += eps;
+    else if (deviation == 0)
+        deviation = eps;
+    if (threadIdx.x == 0) {
+        loc[row] = centre;
+        scale[row] = deviation;
     }
     for (int64_t i = threadIdx.x; i < width; i += SCALE_THREADS) {
         float value = 0;
@@ -83,5 +73,5 @@ extern "C" int cuda_instance_scale_launch(const backend_instance_scale_t *op, cu
                   static_cast<const float *>(op->x.data),
                   op->mask != NULL ? static_cast<const uint8_t *>(op->mask->data) : (const uint8_t *)NULL,
                   static_cast<float *>(op->y.data), static_cast<float *>(op->loc.data), static_cast<float *>(op->scale.data),
-                  op->width, op->eps, op->clip, op->add, op->asinh, op->given);
+                  op->width, op->width - op->ahead, op->eps, op->clip, op->add, op->asinh);
 }

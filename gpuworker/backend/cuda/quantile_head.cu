@@ -1,6 +1,6 @@
 /* The quantiles of a model that gives them itself, from its head to the forecast (backend_quantile_head_t).
  *
- * head F32 by its strides; loc, scale F32; native F32 [rows][levels][length]; quantiles F32 [rows][asked][total], mean [rows][total]. A block
+ * head F32 by its strides; loc, scale F32; native F32 [rows][levels][native_stride]; quantiles F32 [rows][asked][total], mean [rows][total]. A block
  * a row and patch: its values go through shared memory [levels][patch], are put in order by counting those below each, and interpolated
  * from there. */
 #include "gpuworker/backend/cuda/launch.cuh"
@@ -16,9 +16,9 @@ typedef struct {
     float *native;
     const float *native_levels, *asked;
     float *quantiles, *mean;
-    int64_t length, horizon, total, offset;
+    int64_t length, native_stride, horizon, total, offset;
     int patch, levels, count; /* count: levels asked for */
-    bool sinh;
+    bool sinh, unsorted;
 } head_t;
 
 /* Where level `asked` lies among the native ones: between `below` and below + 1, `share` of the way. */
@@ -88,7 +88,8 @@ static __global__ void __launch_bounds__(HEAD_THREADS) quantile_head_kernel(cons
     __syncthreads();
     if (op.native != NULL)
         for (int i = (int)threadIdx.x; i < values; i += HEAD_THREADS)
-            op.native[(row * op.levels + i / op.patch) * op.length + first + i % op.patch] = ordered[i];
+            op.native[(row * op.levels + i / op.patch) * op.native_stride + first + i % op.patch] =
+                op.unsorted ? shared[i] : ordered[i];
     for (int i = (int)threadIdx.x; i < (op.count + 1) * op.patch; i += HEAD_THREADS) { /* the last one is the median */
         int p = i % op.patch, quantile = i / op.patch, below;
         float share;
@@ -130,6 +131,8 @@ extern "C" int cuda_quantile_head_launch(const backend_quantile_head_t *op, cuda
     p.native = op->native != NULL ? static_cast<float *>(op->native->data) : NULL;
     p.native_levels = static_cast<const float *>(op->native_levels.data);
     p.length = op->length;
+    p.native_stride = op->native_stride > 0 ? op->native_stride : op->length;
+    p.unsorted = op->unsorted;
     p.patch = (int)op->patch;
     p.levels = (int)op->levels;
     p.horizon = op->horizon;
