@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/calendar.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -32,7 +33,7 @@ static const struct {
 enum { FIELDS = sizeof fields / sizeof *fields };
 
 typedef struct {
-    const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format;
+    const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format, *timezone, *days, *hours;
     uint32_t horizon, context, samples, threads;
     uint64_t seed;
 } arguments_t;
@@ -41,6 +42,9 @@ typedef struct {
     source_bar_t *bars;
     size_t count;
     size_t field[FORECAST_VIEW_FIELDS_MOST]; /* in fields[] */
+    uint32_t target;                         /* of the variates */
+    calendar_t *calendar;
+    int64_t *times_ns; /* [context + horizon] */
     model_shape_t shape;
     backend_t *backend;
     model_t *model;
@@ -98,9 +102,27 @@ static int parse(const arguments_t *arguments, forecast_t *forecast)
                                       .horizon = arguments->horizon,
                                       .samples = arguments->samples,
                                       .discard_samples = true};
-    if (parse_fields(arguments->fields, forecast) < 0)
+    if (calendar_open(arguments->timezone, arguments->days, arguments->hours, &forecast->calendar) < 0)
+        return -1;
+    if (*arguments->fields != '\0' && parse_fields(arguments->fields, forecast) < 0)
         return -1;
     return parse_quantiles(arguments->quantiles, &forecast->shape);
+}
+
+/* What the model wants where --fields does not say. */
+static int choose_fields(const arguments_t *arguments, forecast_t *forecast)
+{
+    static const char whole_bar[] = "open,high,low,close,volume,amount", close[] = "close";
+    model_info_t info;
+
+    model_family(forecast->model)->info(forecast->model, &info);
+    if (info.whole_bars && *arguments->fields != '\0' && strcmp(arguments->fields, whole_bar) != 0)
+        return error_set(-1, "--fields: this model takes whole bars: leave it out, or give %s", whole_bar);
+    if (*arguments->fields == '\0' && parse_fields(info.whole_bars ? whole_bar : close, forecast) < 0)
+        return -1;
+    while (info.whole_bars && strcmp(fields[forecast->field[forecast->target]].name, close) != 0)
+        forecast->target++;
+    return 0;
 }
 
 /* ---- the forecast ------------------------------------------------------------------------------------------------------------- */
@@ -132,13 +154,35 @@ static double value_of(const forecast_t *forecast, size_t bar, uint32_t variate)
     return value;
 }
 
+static uint32_t length_of(const forecast_t *forecast)
+{
+    const model_shape_t *shape = session_shape(forecast->session);
+
+    return forecast->count < shape->context ? (uint32_t)forecast->count : shape->context;
+}
+
+/* Open times of the context, ending with the newest bar, and of the future; before the first bar the time of nothing. */
+static int list_times(forecast_t *forecast)
+{
+    const model_shape_t *shape = session_shape(forecast->session);
+    const source_bar_t *newest = &forecast->bars[forecast->count - 1];
+
+    forecast->times_ns = calloc((size_t)shape->context + shape->horizon, sizeof *forecast->times_ns);
+    if (forecast->times_ns == NULL)
+        return error_set(-1, "no memory for %u times", shape->context + shape->horizon);
+    for (uint32_t t = shape->context - length_of(forecast); t < shape->context; t++)
+        forecast->times_ns[t] = newest[(int64_t)t - shape->context + 1].bar.open_time_ns;
+    calendar_following(forecast->calendar, newest->bar.open_time_ns, newest->interval_ns, shape->horizon,
+                       forecast->times_ns + shape->context);
+    return 0;
+}
+
 /* The newest bars into series 0, as the pipeline does it: at the end, masked where a field is not known. */
 static void fill(const arguments_t *arguments, forecast_t *forecast)
 {
     const model_shape_t *shape = session_shape(forecast->session);
     model_input_t *input = session_input(forecast->session);
-    uint32_t length = forecast->count < shape->context ? (uint32_t)forecast->count : shape->context,
-             padding = shape->context - length;
+    uint32_t length = length_of(forecast), padding = shape->context - length;
     const source_bar_t *newest = &forecast->bars[forecast->count - 1];
 
     memset(input->values, 0, (size_t)shape->variates * shape->context * sizeof *input->values);
@@ -154,14 +198,10 @@ static void fill(const arguments_t *arguments, forecast_t *forecast)
         input->group[v] = 0;
         input->log_price[v] = fields[forecast->field[v]].price;
     }
-    for (uint32_t t = 0; t < shape->context + shape->horizon; t++) {
-        int64_t after = (int64_t)t - shape->context + 1; /* bars after the newest one */
-        bool real = after <= 0 && -after < (int64_t)length;
-
-        input->time_ns[t] = real ? newest[after].bar.open_time_ns : newest->bar.open_time_ns + after * newest->interval_ns;
-    }
     input->length[0] = length;
     input->key[0] = model_random_key(arguments->seed, newest->symbol, newest->bar.open_time_ns);
+    for (uint32_t t = 0; input->time_ns != NULL && t < shape->context + shape->horizon; t++)
+        input->time_ns[t] = calendar_local_ns(forecast->calendar, forecast->times_ns[t]);
 }
 
 static int run(const arguments_t *arguments, forecast_t *forecast)
@@ -170,11 +210,12 @@ static int run(const arguments_t *arguments, forecast_t *forecast)
 
     if (device_open(arguments->device, arguments->precision, arguments->threads, &forecast->backend, &forecast->shape.precision) <
             0 ||
-        model_load(forecast->backend, arguments->model, shape->precision, &forecast->model, forecast->revision) < 0)
+        model_load(forecast->backend, arguments->model, shape->precision, &forecast->model, forecast->revision) < 0 ||
+        choose_fields(arguments, forecast) < 0)
         return -1;
     if (forecast->count < shape->context)
         forecast->shape.context = (uint32_t)forecast->count;
-    if (session_open(forecast->model, shape, false, &forecast->session) < 0)
+    if (session_open(forecast->model, shape, false, &forecast->session) < 0 || list_times(forecast) < 0)
         return -1;
     fill(arguments, forecast);
     return session_run(forecast->session, 1);
@@ -197,29 +238,33 @@ static forecast_view_t view_of(const arguments_t *arguments, const forecast_t *f
     const model_output_t *output = session_output(forecast->session);
     const source_bar_t *newest = &forecast->bars[forecast->count - 1];
     const char *slash = strrchr(arguments->model, '/');
+    size_t oldest = ((size_t)forecast->target + 1) * shape->context - input->length[0];
     forecast_view_t view = {.symbol = newest->symbol,
                             .model = slash != NULL && slash[1] != '\0' ? slash + 1 : arguments->model,
                             .revision = forecast->revision,
                             .interval_ns = newest->interval_ns,
                             .cutoff_ns = newest->bar.open_time_ns,
-                            .start_ns = newest->bar.open_time_ns + newest->interval_ns,
+                            .future_ns = forecast->times_ns + shape->context,
                             .context = shape->context,
                             .horizon = shape->horizon,
                             .quantile_count = shape->quantile_count,
                             .field_count = shape->variates,
                             .seed = arguments->seed,
                             .levels = shape->quantiles,
-                            .history = input->values + shape->context - input->length[0],
-                            .observed = input->mask + shape->context - input->length[0],
-                            .times_ns = input->time_ns + shape->context - input->length[0],
+                            .history = input->values + oldest,
+                            .observed = input->mask + oldest,
+                            .times_ns = forecast->times_ns + shape->context - input->length[0],
                             .history_count = input->length[0]};
 
-    for (uint32_t v = 0; v < shape->variates; v++)
-        view.fields[v] = (forecast_view_field_t){
+    for (uint32_t i = 0; i < shape->variates; i++) {
+        uint32_t v = i == 0 ? forecast->target : i <= forecast->target ? i - 1 : i; /* the target first */
+
+        view.fields[i] = (forecast_view_field_t){
             .name = fields[forecast->field[v]].name,
             .last = last_observed(forecast, v),
             .mean = output->mean + (size_t)v * shape->horizon,
             .quantiles = output->quantiles != NULL ? output->quantiles + (size_t)v * shape->quantile_count * shape->horizon : NULL};
+    }
     return view;
 }
 
@@ -254,7 +299,10 @@ int cmd_forecast(int argc, char **argv)
                              .device = "auto",
                              .precision = "auto",
                              .quantiles = "0.1,0.5,0.9",
-                             .fields = "close",
+                             .fields = "",
+                             .timezone = "",
+                             .days = "",
+                             .hours = "",
                              .format = "table",
                              .horizon = 24,
                              .context = 512,
@@ -268,7 +316,11 @@ int cmd_forecast(int argc, char **argv)
         {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw; 0: the mean alone, where the model draws its quantiles"},
         {"seed", OPTION_U64, &arguments.seed, "N", "of the random numbers: the same seed gives the same forecast"},
         {"quantiles", OPTION_TEXT, &arguments.quantiles, "Q,Q,..", "levels, ascending between 0 and 1"},
-        {"fields", OPTION_TEXT, &arguments.fields, "F,F,..", "variates to feed in and forecast, the target first"},
+        {"fields", OPTION_TEXT, &arguments.fields, "F,F,..",
+         "what to feed in and forecast, the target first; close, or all six where the model takes whole bars"},
+        {"days", OPTION_TEXT, &arguments.days, "D,D,..", "days on which the market opens, such as mon,tue,wed,thu,fri; all"},
+        {"hours", OPTION_TEXT, &arguments.hours, "H-H,..", "its sessions, such as 09:30-16:00; all day"},
+        {"timezone", OPTION_TEXT, &arguments.timezone, "NAME", "of these, such as America/New_York; UTC"},
         {"format", OPTION_TEXT, &arguments.format, "NAME", "table, json or csv"},
         {"device", OPTION_TEXT, &arguments.device, "NAME", DEVICE_HELP},
         {"precision", OPTION_TEXT, &arguments.precision, "NAME", PRECISION_HELP},
@@ -303,6 +355,8 @@ int cmd_forecast(int argc, char **argv)
     session_close(forecast.session);
     model_unload(forecast.model);
     backend_close(forecast.backend);
+    calendar_close(forecast.calendar);
+    free(forecast.times_ns);
     free(forecast.bars);
     return status;
 }

@@ -111,7 +111,7 @@ static void print_axis(const chart_t *chart, FILE *to)
     int width = (int)(chart->past + chart->future);
 
     forecast_view_time(view, view->times_ns[past_bar(chart, 0)], first);
-    forecast_view_time(view, view->start_ns + (int64_t)(view->horizon - 1) * view->interval_ns, last);
+    forecast_view_time(view, view->future_ns[view->horizon - 1], last);
     width = width > (int)strlen(first) ? width - (int)strlen(first) : 0;
     fprintf(to, "%*s%s%*s\n", LABEL_COLUMNS, "", first, width, last);
 }

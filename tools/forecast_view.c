@@ -61,8 +61,10 @@ static void add_field(const forecast_view_t *view, const forecast_view_field_t *
 void forecast_view_json(const forecast_view_t *view, FILE *to)
 {
     json_object *json = json_object_new_object(), *levels = json_object_new_array_ext((int)view->quantile_count);
-    json_object *others = json_object_new_object();
+    json_object *times = json_object_new_array_ext((int)view->horizon), *others = json_object_new_object();
 
+    for (uint32_t h = 0; h < view->horizon; h++)
+        json_object_array_add(times, json_object_new_int64(view->future_ns[h]));
     for (uint32_t q = 0; q < view->quantile_count; q++) {
         char level[24];
 
@@ -75,7 +77,8 @@ void forecast_view_json(const forecast_view_t *view, FILE *to)
     json_object_object_add(json, "target", json_object_new_string(view->fields[0].name));
     json_object_object_add(json, "interval_ns", json_object_new_int64(view->interval_ns));
     json_object_object_add(json, "cutoff_ns", json_object_new_int64(view->cutoff_ns));
-    json_object_object_add(json, "start_ns", json_object_new_int64(view->start_ns));
+    json_object_object_add(json, "start_ns", json_object_new_int64(view->future_ns[0]));
+    json_object_object_add(json, "times_ns", times);
     json_object_object_add(json, "horizon", json_object_new_int64(view->horizon));
     json_object_object_add(json, "context", json_object_new_int64(view->context));
     json_object_object_add(json, "seed", json_object_new_uint64(view->seed));
@@ -107,7 +110,7 @@ void forecast_view_csv(const forecast_view_t *view, FILE *to)
     fputc('\n', to);
     for (uint32_t h = 0; h < view->horizon; h++) {
         char time[FORECAST_VIEW_TIME_BYTES];
-        struct tm utc = utc_of(view->start_ns + (int64_t)h * view->interval_ns);
+        struct tm utc = utc_of(view->future_ns[h]);
 
         strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%SZ", &utc);
         fprintf(to, "%s", time);
@@ -135,7 +138,7 @@ static void print_field(const forecast_view_t *view, const forecast_view_field_t
     for (uint32_t h = 0; h < view->horizon; h++) {
         char time[FORECAST_VIEW_TIME_BYTES];
 
-        forecast_view_time(view, view->start_ns + (int64_t)h * view->interval_ns, time);
+        forecast_view_time(view, view->future_ns[h], time);
         fprintf(to, "%-16s %12.6g", time, (double)field->mean[h]);
         for (uint32_t q = 0; field->quantiles != NULL && q < view->quantile_count; q++)
             fprintf(to, " %12.6g", (double)field->quantiles[(size_t)q * view->horizon + h]);

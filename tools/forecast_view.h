@@ -18,7 +18,8 @@ typedef struct {
 
 typedef struct {
     const char *symbol, *model, *revision;
-    int64_t interval_ns, cutoff_ns, start_ns;
+    int64_t interval_ns, cutoff_ns;
+    const int64_t *future_ns; /* [horizon] open times */
     uint32_t context, horizon, quantile_count, field_count;
     uint64_t seed;
     const float *levels;                                     /* [quantile_count], ascending */

@@ -22,6 +22,7 @@ static const float mean[] = {10, 11, 12}, levels[] = {0.1f, 0.5f, 0.9f};
 static const float quantiles[] = {9, 8, 7, 10, 11, 12, 11, 14, 17}, history[] = {7, 8, 0, 10};
 static const uint8_t observed[] = {1, 1, 0, 1};
 static const int64_t times[] = {19719 * DAY, 19720 * DAY, 19721 * DAY, 19722 * DAY}; /* the last is 2023-12-31 */
+static const int64_t future[] = {19723 * DAY, 19724 * DAY, 19725 * DAY};
 
 static forecast_view_t small_view(void)
 {
@@ -30,7 +31,7 @@ static forecast_view_t small_view(void)
                              .revision = "r",
                              .interval_ns = DAY,
                              .cutoff_ns = 19722 * DAY,
-                             .start_ns = 19723 * DAY,
+                             .future_ns = future,
                              .context = 4,
                              .horizon = 3,
                              .quantile_count = 3,
@@ -95,6 +96,8 @@ static void json_has_the_names_of_a_published_forecast(void **state)
     assert_string_equal(json_object_get_string(value), "X");
     assert_true(json_object_object_get_ex(json, "start_ns", &value));
     assert_true(json_object_get_int64(value) == 19723 * DAY);
+    assert_true(json_object_object_get_ex(json, "times_ns", &value));
+    assert_true(json_object_get_int64(json_object_array_get_idx(value, 2)) == 19725 * DAY);
     assert_true(json_object_object_get_ex(json, "quantiles", &value) && json_object_object_get_ex(value, "0.9", &level));
     assert_int_equal(json_object_array_length(level), 3);
     assert_true(json_object_get_double(json_object_array_get_idx(level, 2)) == 17);
