@@ -260,6 +260,7 @@ static int bench_all(const engine_bench_t *bench, const shapes_t *shapes, uint32
 static int run(engine_bench_t *bench, const shapes_t *shapes, uint32_t variates)
 {
     char revision[17];
+    model_info_t info;
     int status;
 
     if (backend_measure(bench->backend, &bench->rates) < 0 ||
@@ -269,7 +270,8 @@ static int run(engine_bench_t *bench, const shapes_t *shapes, uint32_t variates)
     }
     if (!bench->json)
         print_head(bench);
-    status = bench_all(bench, shapes, variates);
+    model_family(bench->model)->info(bench->model, &info);
+    status = bench_all(bench, shapes, info.whole_bars ? MODEL_WHOLE_BAR : variates);
     model_unload(bench->model);
     return status;
 }
@@ -287,7 +289,7 @@ int bench_engine(int argc, char **argv)
         {"context", OPTION_TEXT, &context, "N,...", "bars in, rounded up to the model's patch"},
         {"horizon", OPTION_TEXT, &horizon, "N,...", "bars out"},
         {"samples", OPTION_TEXT, &samples, "N,...", "paths a series, 0: the mean only"},
-        {"variates", OPTION_U32, &variates, "N", "rows a series"},
+        {"variates", OPTION_U32, &variates, "N", "rows a series; 6 where the model takes whole bars"},
         {"device", OPTION_TEXT, &device, "NAME", DEVICE_HELP},
         {"precision", OPTION_TEXT, &precision, "NAME", PRECISION_HELP},
         {"graphs", OPTION_TEXT, &graphs, "on|off", "replay a captured graph, where the device has them"},

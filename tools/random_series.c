@@ -66,17 +66,45 @@ static void fill_variate(const model_shape_t *shape, model_input_t *input, const
     }
 }
 
+/* Variates of a whole bar. */
+enum { OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT };
+
+/* Turns the six walks of series i into bars around the fourth. */
+static void fill_bars(const model_shape_t *shape, model_input_t *input, const random_series_t *series, uint32_t i)
+{
+    uint64_t state = model_random_key(series->seed, "bar", (int64_t)series->first + i);
+    float *value[MODEL_WHOLE_BAR];
+
+    for (int v = 0; v < MODEL_WHOLE_BAR; v++) {
+        value[v] = input->values + ((size_t)i * shape->variates + (size_t)v) * shape->context;
+        input->log_price[(size_t)i * shape->variates + (size_t)v] = v < VOLUME;
+    }
+    for (uint32_t t = shape->context - input->length[i]; t < shape->context; t++) {
+        float close = value[CLOSE][t], open = t > 0 && value[CLOSE][t - 1] > 0 ? value[CLOSE][t - 1] : close;
+
+        value[OPEN][t] = open;
+        value[HIGH][t] = fmaxf(open, close) * (1 + STEP * fabsf(next_change(&state)));
+        value[LOW][t] = fminf(open, close) * (1 - STEP * fabsf(next_change(&state)));
+        value[VOLUME][t] = 1000 * expf(0.5f * next_change(&state));
+        value[AMOUNT][t] = value[VOLUME][t] * (open + value[HIGH][t] + value[LOW][t] + close) / 4;
+    }
+}
+
 void random_series_fill(session_t *session, const random_series_t *series)
 {
     const model_shape_t *shape = session_shape(session);
     model_input_t *input = session_input(session);
+    model_info_t info;
 
+    session_info(session, &info);
     for (uint32_t i = 0; i < shape->batch; i++) {
         input->length[i] = length_of(series, (uint64_t)series->first + i, shape->context);
         input->key[i] = model_random_key(series->seed, "path", (int64_t)series->first + i);
-        for (uint32_t t = 0; t < shape->context + shape->horizon; t++)
+        for (uint32_t t = 0; input->time_ns != NULL && t < shape->context + shape->horizon; t++)
             input->time_ns[(size_t)i * (shape->context + shape->horizon) + t] = t * INTERVAL_NS;
         for (uint32_t v = 0; v < shape->variates; v++)
             fill_variate(shape, input, series, i, v);
+        if (info.whole_bars)
+            fill_bars(shape, input, series, i);
     }
 }

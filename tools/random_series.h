@@ -12,7 +12,7 @@ typedef struct {
     float *truth;   /* NULL, or [batch][variates][horizon]: how the walks go on */
 } random_series_t;
 
-/* Fills the inputs of the whole batch: prices that move by about a percent a bar, all observed. */
+/* Fills the inputs of the whole batch: prices that move by about a percent a bar, all observed; whole bars for a model that takes them. */
 void random_series_fill(session_t *session, const random_series_t *series);
 
 #endif

@@ -312,6 +312,11 @@ const model_shape_t *session_shape(const session_t *session)
     return &session->shape;
 }
 
+void session_info(const session_t *session, model_info_t *out)
+{
+    session->family->info(session->model, out);
+}
+
 model_input_t *session_input(session_t *session)
 {
     return &session->input;

@@ -22,6 +22,7 @@ int session_open(model_t *model, const model_shape_t *shape, bool graphs, sessio
 void session_close(session_t *session);
 
 const model_shape_t *session_shape(const session_t *session); /* context as rounded */
+void session_info(const session_t *session, model_info_t *out);
 model_input_t *session_input(session_t *session);
 
 /* Forecasts series 0 .. count-1, 1 <= count <= batch; the rest are padded with series 0 and thrown away. Blocks until the results are in

@@ -26,7 +26,7 @@ enum {
     MODEL_ERR_MEMORY = -5      /* the device or the host has no room for it */
 };
 
-enum { MODEL_QUANTILES_MOST = 99 };
+enum { MODEL_QUANTILES_MOST = 99, MODEL_WHOLE_BAR = 6 };
 
 /* What the official calls leave to their caller. 0 is the official default of each. */
 typedef struct {
@@ -93,7 +93,7 @@ typedef struct {
     uint32_t context_most, horizon_most; /* 0: no limit */
     bool samples;                        /* can draw paths */
     bool calendar;                       /* reads time_ns */
-    bool whole_bars;                     /* its variates are open, high, low, close, volume and amount */
+    bool whole_bars;                     /* its MODEL_WHOLE_BAR variates are open, high, low, close, volume and amount */
     bool variates;                       /* several variates of a series inform each other */
     bool exogenous;                      /* takes variates that are known in the future */
     bool quantiles_without_samples;      /* gives quantiles by itself */

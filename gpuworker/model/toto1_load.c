@@ -320,7 +320,9 @@ void toto1_info(const model_t *model, model_info_t *out)
                           .parameters = model->parameters,
                           .weight_bytes = model->weight_bytes,
                           .patch = (uint32_t)model->config.patch,
-                          .samples = true};
+                          .samples = true,
+                          .variates = true,
+                          .exogenous = true};
 }
 
 int toto1_load_unembed(model_t *model)

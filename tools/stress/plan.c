@@ -13,10 +13,13 @@ static const char *name_of(const char *path)
 
 static uint32_t words_of(const char *list)
 {
-    uint32_t count = 1;
+    static const char separators[] = ", \t";
+    uint32_t count = 0;
 
-    for (const char *at = list; (at = strchr(at, ',')) != NULL; at++)
+    for (const char *at = list + strspn(list, separators); *at != '\0'; at += strspn(at, separators)) {
+        at += strcspn(at, separators);
         count++;
+    }
     return count;
 }
 
@@ -28,9 +31,10 @@ static void plan_configured(const config_model_t *config, backend_dtype_t automa
         out->precision = config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
     for (uint32_t i = 0; i < config->bucket_count; i++) {
         model_shape_t *shape = &out->shapes[i];
+        uint32_t fields = words_of(config->fields);
 
         *shape = (model_shape_t){.batch = config->buckets[i],
-                                 .variates = words_of(config->fields),
+                                 .variates = (fields > 0 ? fields : 1) + words_of(config->companions),
                                  .context = config->context,
                                  .horizon = config->horizon,
                                  .samples = config->samples,

@@ -119,12 +119,20 @@ static int open_model(stress_t *stress, uint32_t index)
 {
     const stress_model_t *plan = &stress->options->plan->models[index];
     char revision[17];
+    model_info_t info = {0};
     int rc = model_load(stress->options->backend, plan->path, plan->precision, &stress->model[index], revision);
 
     if (rc == 0)
         rc = model_load(stress->cpu, plan->path, BACKEND_F32, &stress->reference[index], revision);
-    for (uint32_t i = 0; rc == 0 && i < plan->shape_count; i++)
-        rc = open_subject(stress, index, &plan->shapes[i]);
+    if (rc == 0)
+        model_family(stress->model[index])->info(stress->model[index], &info);
+    for (uint32_t i = 0; rc == 0 && i < plan->shape_count; i++) {
+        model_shape_t shape = plan->shapes[i];
+
+        if (info.whole_bars)
+            shape.variates = MODEL_WHOLE_BAR;
+        rc = open_subject(stress, index, &shape);
+    }
     return rc;
 }
 
