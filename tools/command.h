@@ -7,6 +7,7 @@ int cmd_run(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 int cmd_forecast(int argc, char **argv);
+int cmd_backtest(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_stress(int argc, char **argv);
 int cmd_bench(int argc, char **argv);

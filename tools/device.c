@@ -38,7 +38,9 @@ int device_open(const char *device, const char *precision, uint32_t threads, bac
 
     if (rc < 0 || (rc = backend_open(&options, backend)) < 0)
         return rc;
-    if ((rc = parse_precision(precision, *backend, dtype)) < 0)
+    if ((rc = parse_precision(precision, *backend, dtype)) < 0) {
         backend_close(*backend);
+        *backend = NULL;
+    }
     return rc;
 }

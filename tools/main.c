@@ -18,6 +18,7 @@ static const command_t commands[] = {
     {"sub", cmd_sub, "print forecasts as subscribers get them"},
     {"top", cmd_top, "live view of a running instance: rates, latencies, workers, rejects"},
     {"forecast", cmd_forecast, "one forecast from a file of bars, as a table and a fan chart"},
+    {"backtest", cmd_backtest, "walk through past bars: what a model's forecasts were worth, beside baselines"},
     {"verify", cmd_verify, "compare a model with golden cases, tensor by tensor"},
     {"stress", cmd_stress, "rounds of fresh inputs through all sessions: a verdict on machine and models"},
     {"bench", cmd_bench, "measure the ring, the engine or the whole pipeline on this machine"},

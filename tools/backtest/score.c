@@ -26,16 +26,13 @@ double score_quantile_loss(const float *quantiles, size_t stride, double value)
     return 2 * sum / DECILES;
 }
 
-static int sign_of(double move, double level)
+static int8_t side_of(const score_origin_t *origin, double value)
 {
-    return fabs(move) <= SCORE_STILL * level ? 0 : move > 0 ? 1 : -1;
-}
+    double move = value - origin->last;
 
-static int8_t direction(const score_origin_t *origin, double median, double value)
-{
-    int forecast = sign_of(median - origin->last, origin->level), actual = sign_of(value - origin->last, origin->level);
-
-    return (int8_t)(actual == 0 ? 2 : forecast * actual);
+    if (fabs(move) <= SCORE_STILL * origin->level)
+        return 0;
+    return move > 0 ? 1 : -1;
 }
 
 static score_t score_cell(const score_origin_t *origin, const float *quantiles, const double *future, uint32_t horizon,
@@ -54,7 +51,8 @@ static score_t score_cell(const score_origin_t *origin, const float *quantiles, 
     return (score_t){.loss = (float)(loss / steps),
                      .absolute = (float)(absolute / steps),
                      .squared = (float)(squared / steps),
-                     .direction = direction(origin, (double)median[cell.last - 1], future[cell.last - 1])};
+                     .side = side_of(origin, (double)median[cell.last - 1]),
+                     .came = side_of(origin, future[cell.last - 1])};
 }
 
 static void add_band(const score_origin_t *origin, const float *quantiles, size_t stride, double value, score_band_t *band)

@@ -34,7 +34,7 @@ typedef struct {
 
 typedef struct {
     float loss, absolute, squared; /* means over the cell's steps */
-    int8_t direction; /* of the cell's last step: 1 right, -1 wrong, 0 the forecast does not move, 2 the value did not move */
+    int8_t side, came; /* signs of the move from the last value to the cell's last step: the median's, the value's; 0: none */
 } score_t;
 
 /* Sums over the origins of a series, one a step. */

@@ -78,9 +78,11 @@ static void losses_are_those_worked_out_by_hand(void **state)
     is_near((double)out[2].absolute, 3, 1e-6);
     is_near((double)out[2].squared, 10, 1e-5);
     is_near((double)out[2].loss, ((double)out[0].loss + (double)out[1].loss) / 2, 1e-6);
-    assert_int_equal(out[0].direction, 1);  /* 101 and 103 are above 100 */
-    assert_int_equal(out[1].direction, -1); /* 97 is below */
-    assert_int_equal(out[2].direction, -1); /* the last step's */
+    assert_int_equal(out[0].side, 1); /* 101 and 103 are above 100 */
+    assert_int_equal(out[0].came, 1);
+    assert_int_equal(out[1].side, 1);
+    assert_int_equal(out[1].came, -1); /* 97 is below */
+    assert_int_equal(out[2].came, -1); /* the last step's */
 }
 
 static void coverage_counts_values_inside_bounds_included(void **state)
@@ -104,7 +106,7 @@ static void coverage_counts_values_inside_bounds_included(void **state)
     is_near(band.width50, 8 * 6.0 / 200, 1e-12);
 }
 
-static void a_median_that_does_not_move_is_undecided(void **state)
+static void a_median_or_a_value_that_does_not_move_has_no_side(void **state)
 {
     const score_cell_t cells[] = {{1, 1}};
     const score_origin_t origin = {.last = 101, .level = 101, .scale = 1}, moved = {.last = 100, .level = 100, .scale = 1};
@@ -118,9 +120,11 @@ static void a_median_that_does_not_move_is_undecided(void **state)
     for (int i = 0; i < LEVELS; i++)
         first[i] = quantiles[2 * i];
     score_forecast(&origin, first, &up, 1, cells, 1, &out, &band);
-    assert_int_equal(out.direction, 0);
+    assert_int_equal(out.side, 0);
+    assert_int_equal(out.came, 1);
     score_forecast(&moved, first, &still, 1, cells, 1, &out, &band);
-    assert_int_equal(out.direction, 2);
+    assert_int_equal(out.side, 1);
+    assert_int_equal(out.came, 0);
 }
 
 int main(void)
@@ -130,7 +134,7 @@ int main(void)
         cmocka_unit_test(quantile_loss_of_a_point_forecast_is_the_absolute_error),
         cmocka_unit_test(losses_are_those_worked_out_by_hand),
         cmocka_unit_test(coverage_counts_values_inside_bounds_included),
-        cmocka_unit_test(a_median_that_does_not_move_is_undecided),
+        cmocka_unit_test(a_median_or_a_value_that_does_not_move_has_no_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
