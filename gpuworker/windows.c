@@ -46,6 +46,7 @@ struct windows {
     uint32_t companion_count;
     companion_t companion[COMPANIONS_MOST];
     calendar_t *calendar; /* NULL: bars follow each other without a break */
+    bool times_read;      /* by the model: filling them is a third of a window's cost */
     uint32_t context, context_min;
     uint64_t seed;
     shm_bar_t *bars; /* [context] */
@@ -125,6 +126,7 @@ int windows_open(const config_model_t *model, const model_info_t *info, uint32_t
         rc = WINDOWS_ERR_CALENDAR;
     if (rc < 0)
         goto fail;
+    windows->times_read = info->calendar;
     windows->context = context;
     windows->context_min = model->context_min;
     windows->seed = model->seed;
@@ -420,7 +422,7 @@ wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segme
                       .cutoff_ns = stored_times(windows, id)[(item->end - 1) % context],
                       .last = mirror->last};
     gather_companions(windows, segment, id, item->end, length, variate, input);
-    if (input->time_ns != NULL)
+    if (windows->times_read)
         fill_times(windows, id, first, length, out->interval_ns, shape->horizon,
                    input->time_ns + (size_t)row * (context + shape->horizon));
     input->length[row] = length;

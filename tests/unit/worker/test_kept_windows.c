@@ -62,7 +62,7 @@ static int setup(void **state)
         assert_int_equal(id, i);
     }
     config_model_t model = {.fields = "volume, close", .context_min = CONTEXT_MIN, .seed = 7};
-    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_open(&model, &(model_info_t){.calendar = true}, CONTEXT, &f->windows), WINDOWS_OK);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     *state = f;
     return 0;

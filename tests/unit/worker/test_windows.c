@@ -47,7 +47,7 @@ static int setup(void **state)
     assert_int_equal(shm_segment_create(&options, &f->segment, &rejoined), SHM_OK);
     assert_int_equal(shm_symbol_add(f->segment, "AAA", interval_ns, &f->id), SHM_OK);
     config_model_t model = model_config();
-    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_open(&model, &(model_info_t){.calendar = true}, CONTEXT, &f->windows), WINDOWS_OK);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     f->shape = (model_shape_t){.batch = BATCH, .variates = FIELDS, .context = CONTEXT, .horizon = HORIZON};
     f->input = (model_input_t){.values = f->values,
@@ -261,7 +261,7 @@ static void a_companion_stands_at_the_times_of_the_own_bars(void **state)
     input.mask = mask;
     input.group = group;
     input.log_price = log_price;
-    input.time_ns = NULL; /* no calendar: nobody reads them */
+    input.time_ns = NULL; /* a model without a calendar has none filled in */
     memset(mask, 0xff, sizeof mask);
     window_t window;
     wire_item_t item = {.symbol_id = f->id, .end = 9};
