@@ -223,28 +223,59 @@ int loader_close(loader_t *loader)
 
 /* ---- taps --------------------------------------------------------------------------------------------------------------------- */
 
+/* `all` holds the whole tensor as floats. */
+static int show_rows(const tap_t *tap, const char *name, int step, const float *all, int64_t offset, int64_t stride, int rank,
+                     const int64_t *dim)
+{
+    int64_t width = dim[rank - 1], rows = elements(rank, dim) / width;
+    float *rows_only = malloc((size_t)(rows * width) * sizeof *rows_only);
+
+    if (rows_only == NULL)
+        return error_set(BACKEND_ERR_MEMORY, "tap %s: out of memory", name);
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(rows_only + r * width, all + offset + r * (stride > 0 ? stride : width), (size_t)width * sizeof *all);
+    tap->call(tap->context, name, step, rows_only, rank, dim);
+    free(rows_only);
+    return BACKEND_OK;
+}
+
 int tap_show(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor, int64_t offset,
              int64_t stride, int rank, const int64_t *dim)
 {
-    int64_t width = dim[rank - 1], rows = elements(rank, dim) / width;
-    float *all, *rows_only;
+    float *all;
     int rc;
 
     if (tap->call == NULL)
         return BACKEND_OK;
-    stride = stride > 0 ? stride : width;
-    all = malloc((size_t)backend_tensor_elements(tensor) * sizeof *all);
-    rows_only = malloc((size_t)(rows * width) * sizeof *rows_only);
-    if (all == NULL || rows_only == NULL)
+    if ((all = malloc((size_t)backend_tensor_elements(tensor) * sizeof *all)) == NULL)
+        return error_set(BACKEND_ERR_MEMORY, "tap %s: out of memory", name);
+    if ((rc = backend_read(backend, tensor, all)) == BACKEND_OK)
+        rc = show_rows(tap, name, step, all, offset, stride, rank, dim);
+    free(all);
+    return rc;
+}
+
+int tap_show_integers(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor,
+                      int64_t stride, int rank, const int64_t *dim)
+{
+    int64_t count = backend_tensor_elements(tensor);
+    int32_t *integers;
+    float *all;
+    int rc;
+
+    if (tap->call == NULL)
+        return BACKEND_OK;
+    integers = malloc((size_t)count * sizeof *integers);
+    all = malloc((size_t)count * sizeof *all);
+    if (integers == NULL || all == NULL)
         rc = error_set(BACKEND_ERR_MEMORY, "tap %s: out of memory", name);
     else
-        rc = backend_read(backend, tensor, all);
-    if (rc == BACKEND_OK) {
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(rows_only + r * width, all + offset + r * stride, (size_t)width * sizeof *all);
-        tap->call(tap->context, name, step, rows_only, rank, dim);
-    }
+        rc = backend_read(backend, tensor, integers);
+    for (int64_t i = 0; rc == BACKEND_OK && i < count; i++)
+        all[i] = (float)integers[i];
+    if (rc == BACKEND_OK)
+        rc = show_rows(tap, name, step, all, 0, stride, rank, dim);
+    free(integers);
     free(all);
-    free(rows_only);
     return rc;
 }

@@ -106,5 +106,8 @@ typedef struct {
 /* Shows an F32 tensor of that shape: its rows (the last dimension) lie `stride` elements apart (0: dense), the first at `offset`. */
 int tap_show(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor, int64_t offset,
              int64_t stride, int rank, const int64_t *dim);
+/* The same of an I32 tensor's first elements, shown as floats. */
+int tap_show_integers(const tap_t *tap, backend_t *backend, const char *name, int step, const backend_tensor_t *tensor,
+                      int64_t stride, int rank, const int64_t *dim);
 
 #endif

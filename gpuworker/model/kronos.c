@@ -1,0 +1,632 @@
+/* Kronos (Shi et al., 2025): a language model of candlesticks.
+ *
+ * A tokenizer, itself a causal transformer over normalised bars (open, high, low, close, volume, amount), turns each bar into a token of two
+ * parts: the signs of bits_1 + bits_2 numbers. The predictor is a decoder over these tokens, to whose embeddings the calendar of the bars'
+ * times is added. Its last features give part 1 of the next token; a dependency layer, one attention over all features with the drawn part
+ * 1 as its query, then part 2. The drawn token is appended, and so on to the horizon, N paths a series. The tokenizer's decoder turns each
+ * path's tokens back into bars.
+ *
+ * The official code recomputes the window of the last W tokens for every token of every path. The features of a token depend on those before
+ * it only, and its rotary positions on differences only, so as long as the window holds all tokens nothing of them changes: the context
+ * is computed once a series, and shared by its paths; later tokens are computed once. When the window begins to roll, its oldest
+ * token leaves, and with it all features change: from then on it is recomputed as the official code does.
+ *
+ * Letters in shape comments: B series, N paths a series, T context bars, W window, K = min(T, W) context tokens in the window, C = K + horizon,
+ * D width, H heads, d head size, F hidden width of the MLP, V1 and V2 the vocabularies. */
+#include <math.h>
+
+#include "gpuworker/model/kronos_state.h"
+
+static const float SCALE_EPS = 1e-5f, CLIP = 5;
+
+enum { PART_1, PART_2, PART_TIME, PARTS };
+
+/* ---- views ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Of the token parts from `part` on, the columns from `column` on. */
+static backend_tensor_t tokens_from(const model_state_t *state, int part, int64_t column)
+{
+    return backend_tensor_from(&state->tokens, part * kronos_path_rows(state) * state->columns + column);
+}
+
+static backend_tensor_t step_at(const model_state_t *state, int64_t step)
+{
+    return backend_tensor_from(&state->steps, step);
+}
+
+static backend_tensor_t table_of(const backend_tensor_t *tensor, int64_t entries, int64_t width)
+{
+    return (backend_tensor_t){.data = tensor->data, .dtype = tensor->dtype, .rank = 2, .dim = {entries, width}};
+}
+
+/* Padding of the rolled window when a path has `step` generated tokens. */
+static backend_tensor_t rolled_first(const model_state_t *state, int64_t step)
+{
+    return backend_tensor_from(&state->first_rolled, (step - state->cached) * kronos_path_rows(state));
+}
+
+/* ---- taps ----------------------------------------------------------------------------------------------------------------------- */
+
+static int show(const model_state_t *state, const char *name, int step, const backend_tensor_t *tensor, int64_t rows,
+                int64_t tokens, int64_t width)
+{
+    return tap_show(&state->tap, state->backend, name, step, tensor, 0, 0, 3, (int64_t[]){rows, tokens, width});
+}
+
+/* Integers [rows][tokens], whose rows lie `stride` apart, as floats. */
+static int show_integers(const model_state_t *state, const char *name, int step, const backend_tensor_t *tensor, int64_t rows,
+                         int64_t tokens, int64_t stride)
+{
+    return tap_show_integers(&state->tap, state->backend, name, step, tensor, stride, 2, (int64_t[]){rows, tokens});
+}
+
+/* norm(x), which no op writes by itself, through a product with the identity. x [rows][D], rows x_stride apart. */
+static int show_norm(model_state_t *state, const char *name, int step, const backend_tensor_t *x, int64_t x_stride,
+                     const backend_weight_t *norm, int64_t rows, int64_t tokens)
+{
+    int64_t width = state->model->predictor.width;
+
+    if (state->tap.call == NULL)
+        return BACKEND_OK;
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = *x,
+                                                           .rows = rows * tokens,
+                                                           .x_stride = x_stride,
+                                                           .norm = {BACKEND_NORM_RMS, norm, NULL, KRONOS_NORM_EPS},
+                                                           .weight = &state->model->identity,
+                                                           .y = state->tapped}));
+    return show(state, name, step, &state->tapped, rows, tokens, width);
+}
+
+/* ---- bars to tokens --------------------------------------------------------------------------------------------------------------- */
+
+/* filled [B][6][T] -> bars [B][T][6], normalised */
+static int normalise(model_state_t *state)
+{
+    int64_t batch = state->shape.batch, context = state->shape.context;
+
+    TRY(backend_instance_scale(state->backend, &(backend_instance_scale_t){.x = state->filled,
+                                                                           .mask = &state->present,
+                                                                           .rows = batch * KRONOS_FIELDS,
+                                                                           .width = context,
+                                                                           .eps = SCALE_EPS,
+                                                                           .clip = CLIP,
+                                                                           .add = true,
+                                                                           .y = state->normalised,
+                                                                           .loc = state->loc,
+                                                                           .scale = state->scale}));
+    TRY(backend_transpose(state->backend, &(backend_transpose_t){.x = state->normalised,
+                                                                 .rows = batch,
+                                                                 .tokens = KRONOS_FIELDS,
+                                                                 .channels = context,
+                                                                 .rows_each = 1,
+                                                                 .y = state->bars}));
+    TRY(show(state, "norm_mean", 0, &state->loc, batch, 1, KRONOS_FIELDS));
+    TRY(show(state, "norm_std", 0, &state->scale, batch, 1, KRONOS_FIELDS));
+    TRY(show(state, "normalized", 0, &state->bars, batch, context, KRONOS_FIELDS));
+    return MODEL_OK;
+}
+
+/* The tokens of all bars, those that the predictor does not see too. */
+static int show_tokens(model_state_t *state)
+{
+    const model_t *model = state->model;
+    int64_t batch = state->shape.batch, context = state->shape.context;
+
+    if (state->tap.call == NULL)
+        return MODEL_OK;
+    TRY(backend_sign_tokens(state->backend, &(backend_sign_tokens_t){.x = state->bits,
+                                                                     .rows = batch * context,
+                                                                     .tokens = context,
+                                                                     .bits_1 = model->bits_1,
+                                                                     .bits_2 = model->bits_2,
+                                                                     .copies = 1,
+                                                                     .y = state->tapped_tokens,
+                                                                     .y_stride = context,
+                                                                     .part_stride = batch * context}));
+    for (int part = PART_1; part < PART_TIME; part++) {
+        backend_tensor_t tokens = backend_tensor_from(&state->tapped_tokens, part * batch * context);
+        TRY(show_integers(state, part == PART_1 ? "tok.s1_ids" : "tok.s2_ids", 0, &tokens, batch, context, 0));
+    }
+    return MODEL_OK;
+}
+
+/* bars -> tokens: the last K of each series, in each of its paths */
+static int tokenise(model_state_t *state)
+{
+    const model_t *model = state->model;
+    int64_t batch = state->shape.batch, context = state->shape.context, bits = model->bits_1 + model->bits_2;
+    int64_t path_rows = kronos_path_rows(state), columns = state->columns;
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
+                          .rows = batch,
+                          .tokens = context,
+                          .samples = 1,
+                          .index = &state->window_index,
+                          .first = &state->first_bar,
+                          .kv = &state->encoder_kv,
+                          .tap_name = "tok.encoder"};
+    int rc;
+
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->bars,
+                                                           .rows = batch * context,
+                                                           .weight = &model->embed,
+                                                           .bias = &model->embed_bias,
+                                                           .y = state->encoder_work.hidden}));
+    TRY(show(state, "tok.embed", 0, &state->encoder_work.hidden, batch, context, model->encoder.width));
+    rc = kronos_stack_run(state->backend, &model->encoder, &state->tokenizer_rope, &state->encoder_work, &pass, &state->tap);
+    if (rc < 0)
+        return rc;
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->encoder_work.hidden,
+                                                           .rows = batch * context,
+                                                           .weight = &model->quantise,
+                                                           .bias = &model->quantise_bias,
+                                                           .y = state->bits}));
+    TRY(show(state, "tok.pre_quant", 0, &state->bits, batch, context, bits));
+    TRY(backend_sign_tokens(state->backend,
+                            &(backend_sign_tokens_t){.x = backend_tensor_from(&state->bits, (context - state->kept) * bits),
+                                                     .x_stride = context * bits,
+                                                     .rows = batch * state->kept,
+                                                     .tokens = state->kept,
+                                                     .bits_1 = model->bits_1,
+                                                     .bits_2 = model->bits_2,
+                                                     .copies = state->paths,
+                                                     .y = state->tokens,
+                                                     .y_stride = columns,
+                                                     .part_stride = path_rows * columns}));
+    return show_tokens(state);
+}
+
+/* ---- tokens to features ----------------------------------------------------------------------------------------------------------- */
+
+/* The calendar's share of the embeddings of all C columns: time_embedding [B][C][D]. */
+static int embed_times(model_state_t *state)
+{
+    const model_t *model = state->model;
+    int64_t batch = state->shape.batch, context = state->shape.context, times = context + state->shape.horizon;
+    backend_embed_t op = {.count = KRONOS_TIMES,
+                          .indices = backend_tensor_from(&state->times, context - state->kept),
+                          .index_stride = KRONOS_TIMES * times,
+                          .table_stride = times,
+                          .rows = batch * state->columns,
+                          .tokens = state->columns,
+                          .width = model->predictor.width,
+                          .y = state->time_embedding};
+
+    for (int i = 0; i < KRONOS_TIMES; i++)
+        op.table[i] = model->time[i].tensor;
+    TRY(backend_embed(state->backend, &op));
+    TRY(tap_show_integers(&state->tap, state->backend, "stamps", 0, &state->times, 0, 3, (int64_t[]){batch, KRONOS_TIMES, times}));
+    return MODEL_OK;
+}
+
+/* The predictor's input: of `rows` sequences, `stride` apart in the tokens, the `tokens` columns from `column` (+ *step) on. */
+static int embed_tokens(model_state_t *state, int64_t rows, int64_t stride, int64_t tokens, int64_t column,
+                        const backend_tensor_t *step)
+{
+    const model_t *model = state->model;
+    int64_t width = model->predictor.width;
+
+    TRY(backend_embed(state->backend,
+                      &(backend_embed_t){.table = {model->token[0].tensor, model->token[1].tensor,
+                                                   table_of(&state->time_embedding, state->shape.batch * state->columns, width)},
+                                         .count = PARTS,
+                                         .indices = tokens_from(state, PART_1, column),
+                                         .index_stride = stride,
+                                         .table_stride = kronos_path_rows(state) * state->columns,
+                                         .bias = &model->token_bias,
+                                         .rows = rows * tokens,
+                                         .tokens = tokens,
+                                         .width = width,
+                                         .y = state->predictor_work.hidden,
+                                         .step = step}));
+    return MODEL_OK;
+}
+
+/* The two summands of the embedding by themselves, as the official code has them. */
+static int show_embeddings(model_state_t *state)
+{
+    const model_t *model = state->model;
+    int64_t batch = state->shape.batch, width = model->predictor.width;
+
+    if (state->tap.call == NULL)
+        return MODEL_OK;
+    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {model->token[0].tensor, model->token[1].tensor},
+                                                         .count = PART_TIME,
+                                                         .indices = state->tokens,
+                                                         .index_stride = state->paths * state->columns,
+                                                         .table_stride = kronos_path_rows(state) * state->columns,
+                                                         .bias = &model->token_bias,
+                                                         .rows = batch * state->kept,
+                                                         .tokens = state->kept,
+                                                         .width = width,
+                                                         .y = state->tapped}));
+    TRY(show(state, "step0.embedding", 0, &state->tapped, batch, state->kept, width));
+    TRY(tap_show(&state->tap, state->backend, "step0.time_embedding", 0, &state->time_embedding, 0, state->columns * width, 2,
+                 (int64_t[]){batch, state->kept * width}));
+    return MODEL_OK;
+}
+
+/* Keys and values of the dependency layer, of `rows` rows of hidden states, at their places in qkv [rows][3][D]. */
+static int project_dependency(model_state_t *state, const backend_tensor_t *hidden, int64_t rows)
+{
+    const model_t *model = state->model;
+    int64_t width = model->predictor.width;
+
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = *hidden,
+                                                           .rows = rows,
+                                                           .norm = {BACKEND_NORM_RMS, &model->norm, NULL, KRONOS_NORM_EPS},
+                                                           .weight = &model->key_value,
+                                                           .bias = &model->kv_bias,
+                                                           .y = backend_tensor_from(&state->predictor_work.qkv, width),
+                                                           .y_stride = 3 * width}));
+    return MODEL_OK;
+}
+
+static backend_attention_t dependency_attention(const model_state_t *state, backend_attention_mode_t mode, int64_t rows,
+                                                int64_t tokens, int64_t samples, backend_kv_t *kv, const backend_tensor_t *first)
+{
+    int64_t head_dim = state->model->predictor.width / KRONOS_DEPENDENCY_HEADS;
+
+    return (backend_attention_t){.mode = mode,
+                                 .qkv = state->predictor_work.qkv,
+                                 .out = state->predictor_work.mixed,
+                                 .rows = rows,
+                                 .tokens = tokens,
+                                 .samples = samples,
+                                 .variates = 1,
+                                 .heads = KRONOS_DEPENDENCY_HEADS,
+                                 .head_dim = (int)head_dim,
+                                 .scale = 1.0f / sqrtf((float)head_dim),
+                                 .kv = kv,
+                                 .first = first};
+}
+
+/* Puts the keys and values of all hidden states [rows][tokens][D] into the dependency layer's cache. */
+static int store_dependency(model_state_t *state, int64_t rows, int64_t tokens, backend_kv_t *kv, const backend_tensor_t *first)
+{
+    backend_attention_t op = dependency_attention(state, BACKEND_ATTENTION_STORE, rows, tokens, 1, kv, first);
+    int rc = project_dependency(state, &state->predictor_work.hidden, rows * tokens);
+
+    if (rc < 0)
+        return rc;
+    TRY(backend_attention(state->backend, &op));
+    return MODEL_OK;
+}
+
+/* ---- features to the next token ----------------------------------------------------------------------------------------------------- */
+
+static int draw(model_state_t *state, int part, int64_t step, const backend_tensor_t *logits, int64_t stride)
+{
+    backend_tensor_t at = step_at(state, step);
+    int64_t rows = kronos_path_rows(state), vocabulary = kronos_vocabulary(state->model, part);
+
+    TRY(tap_show(&state->tap, state->backend, part == PART_1 ? "steps.s1_logits" : "steps.s2_logits", (int)step, logits, 0, stride,
+                 2, (int64_t[]){rows, vocabulary}));
+    TRY(backend_draw_token(state->backend, &(backend_draw_token_t){.logits = *logits,
+                                                                   .rows = rows,
+                                                                   .vocabulary = vocabulary,
+                                                                   .logits_stride = stride,
+                                                                   .paths = state->paths,
+                                                                   .temperature = state->options.temperature,
+                                                                   .top_p = state->options.top_p,
+                                                                   .top_k = state->options.top_k,
+                                                                   .keys = &state->key,
+                                                                   .stream = (uint32_t)part,
+                                                                   .step = &at,
+                                                                   .tokens = tokens_from(state, part, state->kept),
+                                                                   .token_stride = state->columns}));
+    at = tokens_from(state, part, state->kept + step);
+    return show_integers(state, part == PART_1 ? "steps.s1_ids" : "steps.s2_ids", (int)step, &at, rows, 1, state->columns);
+}
+
+/* Where the features of each path's last token are, and what the dependency layer sees of all: QUERY sees its prefix, DECODE first appends
+ * the keys and values of this token, which lie in qkv already. */
+typedef struct {
+    int64_t step; /* the generated token that this predicts: 0 .. horizon - 1 */
+    backend_tensor_t last;
+    int64_t last_stride;
+    backend_attention_mode_t mode;
+    int64_t samples;
+    backend_kv_t *kv;
+    const backend_tensor_t *first;
+} last_t;
+
+/* Draws the next token of every path: part 1 from norm(x), part 2 from norm(norm(x) + what the dependency layer makes of part 1). */
+static int predict(model_state_t *state, const last_t *at)
+{
+    const model_t *model = state->model;
+    int64_t width = model->predictor.width, rows = kronos_path_rows(state), stride = width + kronos_vocabulary(model, PART_1);
+    backend_tensor_t logits = backend_tensor_from(&state->first_head, width), step = step_at(state, at->step), before;
+    backend_attention_t attention = dependency_attention(state, at->mode, rows, 1, at->samples, at->kv, at->first);
+    int rc;
+
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = at->last,
+                                                           .rows = rows,
+                                                           .x_stride = at->last_stride,
+                                                           .norm = {BACKEND_NORM_RMS, &model->norm, NULL, KRONOS_NORM_EPS},
+                                                           .weight = &model->first,
+                                                           .bias = &model->first_bias,
+                                                           .y = state->first_head}));
+    TRY(tap_show(&state->tap, state->backend, "steps.context_last", (int)at->step, &state->first_head, 0, stride, 2,
+                 (int64_t[]){rows, width}));
+    if ((rc = draw(state, PART_1, at->step, &logits, stride)) < 0)
+        return rc;
+    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {model->query.tensor},
+                                                         .count = 1,
+                                                         .indices = tokens_from(state, PART_1, state->kept),
+                                                         .index_stride = state->columns,
+                                                         .rows = rows,
+                                                         .tokens = 1,
+                                                         .width = width,
+                                                         .y = state->predictor_work.qkv,
+                                                         .y_stride = 3 * width,
+                                                         .step = &step}));
+    if (at->mode == BACKEND_ATTENTION_DECODE) {
+        before = step_at(state, at->step - 1);
+        attention.step = &before;
+    }
+    TRY(backend_attention(state->backend, &attention));
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->predictor_work.mixed,
+                                                           .rows = rows,
+                                                           .weight = &model->mix,
+                                                           .bias = &model->mix_bias,
+                                                           .residual = &state->first_head,
+                                                           .y = state->first_head,
+                                                           .y_stride = stride}));
+    if (at->step == 0 &&
+        (rc = show_norm(state, "step0.dep_layer_last", 0, &state->first_head, stride, &model->second_norm, rows, 1)) < 0)
+        return rc;
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->first_head,
+                                                           .rows = rows,
+                                                           .x_stride = stride,
+                                                           .norm = {BACKEND_NORM_RMS, &model->second_norm, NULL, KRONOS_NORM_EPS},
+                                                           .weight = &model->second,
+                                                           .bias = &model->second_bias,
+                                                           .y = state->second_logits}));
+    return draw(state, PART_2, at->step, &state->second_logits, 0);
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* The context, once a series; its last features, once a path, predict the first tokens. */
+static int prefill(model_state_t *state)
+{
+    const kronos_stack_t *stack = &state->model->predictor;
+    int64_t batch = state->shape.batch, kept = state->kept, rows = kronos_path_rows(state);
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
+                          .rows = batch,
+                          .tokens = kept,
+                          .samples = 1,
+                          .index = &state->window_index,
+                          .first = &state->first_token,
+                          .kv = state->predictor_kv,
+                          .kv_stride = 1,
+                          .tap_name = "step0.layer"};
+    last_t last = {.last = state->branch,
+                   .mode = BACKEND_ATTENTION_QUERY,
+                   .samples = state->paths,
+                   .kv = &state->dependency_kv,
+                   .first = &state->first_token};
+    int rc;
+
+    if ((rc = show_embeddings(state)) < 0 || (rc = embed_tokens(state, batch, state->paths * state->columns, kept, 0, NULL)) < 0 ||
+        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
+        (rc = show_norm(state, "step0.final_norm", 0, &state->predictor_work.hidden, 0, &state->model->norm, batch, kept)) < 0 ||
+        (rc = store_dependency(state, batch, kept, &state->dependency_kv, &state->first_token)) < 0)
+        return rc;
+    TRY(backend_embed(state->backend,
+                      &(backend_embed_t){.table = {table_of(&state->predictor_work.hidden, batch * kept, stack->width)},
+                                         .count = 1,
+                                         .indices = state->branch_index,
+                                         .rows = rows,
+                                         .tokens = rows,
+                                         .width = stack->width,
+                                         .y = state->branch}));
+    return predict(state, &last);
+}
+
+/* Appends each path's newest token to the caches and predicts the next one. */
+static int decode(model_state_t *state, int64_t step)
+{
+    const kronos_stack_t *stack = &state->model->predictor;
+    int64_t rows = kronos_path_rows(state);
+    backend_tensor_t before = step_at(state, step - 1);
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_DECODE,
+                          .rows = rows,
+                          .tokens = 1,
+                          .samples = state->paths,
+                          .index = &state->path_index,
+                          .first = &state->first_token,
+                          .step = &before,
+                          .kv = state->predictor_kv,
+                          .kv_stride = 1};
+    last_t last = {.step = step,
+                   .last = state->predictor_work.hidden,
+                   .mode = BACKEND_ATTENTION_DECODE,
+                   .samples = state->paths,
+                   .kv = &state->dependency_kv,
+                   .first = &state->first_token};
+    int rc;
+
+    if ((rc = embed_tokens(state, rows, state->columns, 1, state->kept, &before)) < 0 ||
+        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
+        (rc = project_dependency(state, &state->predictor_work.hidden, rows)) < 0)
+        return rc;
+    return predict(state, &last);
+}
+
+/* Recomputes the last W tokens of every path, alone in their window, and predicts the next one. */
+static int roll(model_state_t *state, int64_t step)
+{
+    const kronos_stack_t *stack = &state->model->predictor;
+    int64_t rows = kronos_path_rows(state), window = state->window;
+    backend_tensor_t first = rolled_first(state, step);
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
+                          .rows = rows,
+                          .tokens = window,
+                          .samples = 1,
+                          .index = &state->window_index,
+                          .first = &first,
+                          .kv = &state->rolled_kv};
+    last_t last = {.step = step,
+                   .last = backend_tensor_from(&state->predictor_work.hidden, (window - 1) * stack->width),
+                   .last_stride = window * stack->width,
+                   .mode = BACKEND_ATTENTION_QUERY,
+                   .samples = 1,
+                   .kv = &state->rolled_dependency_kv,
+                   .first = &first};
+    int rc;
+
+    if ((rc = embed_tokens(state, rows, state->columns, window, state->kept + step - window, NULL)) < 0 ||
+        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
+        (rc = store_dependency(state, rows, window, &state->rolled_dependency_kv, &first)) < 0)
+        return rc;
+    return predict(state, &last);
+}
+
+/* ---- tokens to bars ------------------------------------------------------------------------------------------------------------------- */
+
+/* The tokenizer's decoder over `tokens` columns from `column` on of `rows` sequences: decoder_work.hidden. */
+static int run_decoder(model_state_t *state, kronos_pass_t *pass, int64_t stride, int64_t column)
+{
+    const model_t *model = state->model;
+
+    pass->tap_name = "decode.decoder";
+    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {model->code[0].tensor, model->code[1].tensor},
+                                                         .count = PART_TIME,
+                                                         .indices = tokens_from(state, PART_1, column),
+                                                         .index_stride = stride,
+                                                         .table_stride = kronos_path_rows(state) * state->columns,
+                                                         .bias = &model->code_bias,
+                                                         .rows = pass->rows * pass->tokens,
+                                                         .tokens = pass->tokens,
+                                                         .width = model->decoder.width,
+                                                         .y = state->decoder_work.hidden}));
+    for (int part = PART_1; part < PART_TIME; part++) {
+        backend_tensor_t tokens = tokens_from(state, part, column);
+        TRY(show_integers(state, part == PART_1 ? "decode.token_s1" : "decode.token_s2", pass->tap_step, &tokens, pass->rows,
+                          pass->tokens, stride));
+    }
+    TRY(show(state, "decode.post_quant_embed", pass->tap_step, &state->decoder_work.hidden, pass->rows, pass->tokens,
+             model->decoder.width));
+    return kronos_stack_run(state->backend, &model->decoder, &state->tokenizer_rope, &state->decoder_work, pass, &state->tap);
+}
+
+static int decode_head(model_state_t *state, const kronos_pass_t *pass)
+{
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->decoder_work.hidden,
+                                                           .rows = pass->rows * pass->tokens,
+                                                           .weight = &state->model->head,
+                                                           .bias = &state->model->head_bias,
+                                                           .y = state->decoded}));
+    return show(state, "decode.head", pass->tap_step, &state->decoded, pass->rows, pass->tokens, KRONOS_FIELDS);
+}
+
+/* All tokens are in the window: the context's, once a series, then the generated ones, once a path. decoded [B·N][horizon][6] */
+static int decode_all(model_state_t *state)
+{
+    backend_tensor_t begin = step_at(state, 0);
+    kronos_pass_t context = {.mode = BACKEND_ATTENTION_PREFILL,
+                             .rows = state->shape.batch,
+                             .tokens = state->kept,
+                             .samples = 1,
+                             .index = &state->window_index,
+                             .first = &state->first_token,
+                             .kv = state->decoder_kv,
+                             .kv_stride = 1};
+    kronos_pass_t generated = {.mode = BACKEND_ATTENTION_EXTEND,
+                               .rows = kronos_path_rows(state),
+                               .tokens = state->shape.horizon,
+                               .samples = state->paths,
+                               .index = &state->extend_index,
+                               .first = &state->first_token,
+                               .step = &begin,
+                               .kv = state->decoder_kv,
+                               .kv_stride = 1,
+                               .tap_step = 1};
+    int rc;
+
+    if ((rc = run_decoder(state, &context, state->paths * state->columns, 0)) < 0 ||
+        (state->tap.call != NULL && (rc = decode_head(state, &context)) < 0) || /* these bars are known */
+        (rc = run_decoder(state, &generated, state->columns, state->kept)) < 0)
+        return rc;
+    return decode_head(state, &generated);
+}
+
+/* The last W tokens of every path. decoded [B·N][W][6] */
+static int decode_window(model_state_t *state)
+{
+    backend_tensor_t first = rolled_first(state, state->shape.horizon);
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
+                          .rows = kronos_path_rows(state),
+                          .tokens = state->window,
+                          .samples = 1,
+                          .index = &state->window_index,
+                          .first = &first,
+                          .kv = state->decoder_kv,
+                          .tap_step = 1};
+    int rc = run_decoder(state, &pass, state->columns, state->columns - state->window);
+
+    return rc < 0 ? rc : decode_head(state, &pass);
+}
+
+/* ---- the forecast --------------------------------------------------------------------------------------------------------------------- */
+
+/* decoded bars -> paths in the series' units, their mean and quantiles */
+static int finish(model_state_t *state)
+{
+    const model_shape_t *shape = &state->shape;
+    bool quantiles = shape->quantile_count > 0;
+    int64_t horizon = shape->horizon, tokens = state->decode_last ? state->window : horizon;
+
+    TRY(backend_transpose(state->backend,
+                          &(backend_transpose_t){.x = backend_tensor_from(&state->decoded, (tokens - horizon) * KRONOS_FIELDS),
+                                                 .loc = &state->loc,
+                                                 .scale = &state->scale,
+                                                 .rows = kronos_path_rows(state),
+                                                 .tokens = horizon,
+                                                 .channels = KRONOS_FIELDS,
+                                                 .x_stride = tokens * KRONOS_FIELDS,
+                                                 .rows_each = state->paths,
+                                                 .y = state->paths_out}));
+    TRY(backend_summarize(state->backend, &(backend_summarize_t){.paths = state->paths_out,
+                                                                 .path_stride = horizon,
+                                                                 .series = shape->batch,
+                                                                 .samples = state->paths,
+                                                                 .variates = KRONOS_FIELDS,
+                                                                 .horizon = horizon,
+                                                                 .mean = state->mean,
+                                                                 .levels = quantiles ? &state->levels : NULL,
+                                                                 .quantiles = quantiles ? &state->quantiles : NULL}));
+    return MODEL_OK;
+}
+
+static int kronos_forecast(model_state_t *state)
+{
+    int rc;
+
+    TRY(backend_copy_in(state->backend, &state->inputs.device, state->inputs.host));
+    if ((rc = normalise(state)) < 0 || (rc = tokenise(state)) < 0 || (rc = embed_times(state)) < 0 || (rc = prefill(state)) < 0)
+        return rc;
+    for (int64_t step = 1; step < state->shape.horizon; step++)
+        if ((rc = step < state->cached ? decode(state, step) : roll(state, step)) < 0)
+            return rc;
+    if ((rc = state->decode_last ? decode_window(state) : decode_all(state)) < 0 || (rc = finish(state)) < 0)
+        return rc;
+    TRY(backend_copy_out(state->backend, &state->outputs.device, state->outputs.host));
+    return MODEL_OK;
+}
+
+const model_family_t kronos_family = {
+    .name = "kronos",
+    .matches = kronos_matches,
+    .load = kronos_load,
+    .unload = kronos_unload,
+    .info = kronos_info,
+    .open = kronos_open,
+    .prepare = kronos_prepare,
+    .forecast = kronos_forecast,
+    .close = kronos_close,
+    .cost = kronos_cost,
+    .set_tap = kronos_set_tap,
+    .create = kronos_create,
+};

@@ -1,0 +1,85 @@
+/* One session of Kronos: what kronos_open.c makes and kronos.c computes with. Letters of the shapes: kronos.c. */
+#ifndef BARCAST_GPUWORKER_MODEL_KRONOS_STATE_H
+#define BARCAST_GPUWORKER_MODEL_KRONOS_STATE_H
+
+#include "gpuworker/model/kronos.h"
+
+struct model_state {
+    model_t *model;
+    backend_t *backend;
+    model_shape_t shape;
+    model_options_t options; /* the shape's, defaults filled in */
+    tap_t tap;
+    buffers_t buffers;
+    staging_t inputs, outputs;
+
+    int64_t paths;    /* N */
+    int64_t window;   /* W */
+    int64_t kept;     /* K = min(T, W) */
+    int64_t columns;  /* C = K + horizon: tokens of a path */
+    int64_t cached;   /* steps 0 .. cached - 1 see at most W tokens and go by the cache; the later ones roll */
+    bool decode_last; /* C > W: the tokenizer decodes the last W tokens of a path, not all of them */
+
+    /* inputs */
+    const float *values; /* as the caller staged them */
+    const uint8_t *mask;
+    const uint32_t *length;
+    const int64_t *time_ns;
+    backend_tensor_t key;                    /* [B] */
+    backend_tensor_t filled, present;        /* [B][6][T] */
+    backend_tensor_t times;                  /* [B][5][T + horizon] */
+    backend_tensor_t first_bar, first_token; /* [B]: leading padding among the T bars, among the K tokens */
+    backend_tensor_t first_rolled;           /* [steps from `cached` on][B·N]: among the window's tokens */
+    float *filled_host;
+    uint8_t *present_host;
+    int32_t *times_host, *first_bar_host, *first_token_host, *first_rolled_host;
+
+    /* constants */
+    backend_tensor_t steps;                          /* [horizon]: 0, 1, 2 … */
+    backend_tensor_t window_index;                   /* [rows][positions]: 0, 1, 2 … in each row */
+    backend_tensor_t path_index, extend_index;       /* [B][horizon]: K, K + 1 …; the same as [B][1][horizon] */
+    backend_tensor_t branch_index;                   /* [B·N]: each path's series' last token among [B][K] */
+    backend_tensor_t predictor_rope, tokenizer_rope; /* [positions][4][d] */
+    backend_tensor_t levels;                         /* [quantiles] */
+
+    /* the tokenizer's encoder */
+    backend_tensor_t normalised, loc, scale; /* [B][6][T], [B][6] twice */
+    backend_tensor_t bars;                   /* [B][T][6] */
+    kronos_work_t encoder_work;
+    backend_kv_t encoder_kv;
+    backend_tensor_t bits;   /* [B][T][bits_1 + bits_2] */
+    backend_tensor_t tokens; /* [3][B·N][C]: part 1, part 2, row of time_embedding */
+
+    /* the predictor */
+    backend_tensor_t time_embedding; /* [B][C][D] */
+    kronos_work_t predictor_work;
+    backend_kv_t *predictor_kv;                   /* of every block */
+    backend_kv_t dependency_kv;                   /* d = D / 4 */
+    backend_kv_t rolled_kv, rolled_dependency_kv; /* of one window, recomputed in every step */
+    backend_tensor_t branch;                      /* [B·N][D]: the last context token's features, once a path */
+    backend_tensor_t first_head;    /* [B·N][D + V1]: norm(x), later + the dependency layer's output; logits of part 1 */
+    backend_tensor_t second_logits; /* [B·N][V2] */
+
+    /* the tokenizer's decoder */
+    kronos_work_t decoder_work;
+    backend_kv_t *decoder_kv;       /* of every block; with decode_last one for all */
+    backend_tensor_t decoded;       /* [B·N][horizon or W][6]; for the tap: [B][K][6] */
+    backend_tensor_t tapped;        /* [tokens][D]: for the tap only */
+    backend_tensor_t tapped_tokens; /* [2][B][T]: for the tap only */
+
+    /* results */
+    backend_tensor_t paths_out;       /* [B][N][6][horizon] */
+    backend_tensor_t mean, quantiles; /* [B][6][horizon], [B][6][quantiles][horizon] */
+};
+
+static inline int64_t kronos_path_rows(const model_state_t *state)
+{
+    return state->shape.batch * state->paths;
+}
+
+int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
+void kronos_prepare(model_state_t *state);
+void kronos_close(model_state_t *state);
+int kronos_set_tap(model_state_t *state, model_tap_t tap, void *context);
+
+#endif
