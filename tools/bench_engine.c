@@ -11,13 +11,10 @@
 #include "tools/device.h"
 #include "tools/options.h"
 #include "tools/random_series.h"
+#include "tools/shapes.h"
 #include "tools/version.h"
 
 enum { LIST_MOST = 16, RUNS_LEAST = 5, RUNS_MOST = 20000, QUANTILES = 9 };
-
-typedef struct {
-    uint32_t count, value[LIST_MOST];
-} list_t;
 
 typedef struct {
     const char *name; /* of the model */
@@ -37,25 +34,6 @@ typedef struct {
     model_cost_t cost;
     double bytes, matrix_flops, floor_ms;
 } result_t;
-
-/* ---- arguments ---------------------------------------------------------------------------------------------------------------- */
-
-static int parse_list(const char *option, const char *text, int64_t least, list_t *out)
-{
-    char copy[256], *rest = copy, *word;
-    int64_t value;
-
-    if ((size_t)snprintf(copy, sizeof copy, "%s", text) >= sizeof copy)
-        return error_set(-1, "--%s: longer than %zu letters", option, sizeof copy - 1);
-    while ((word = strsep(&rest, ",")) != NULL) {
-        if (!text_to_i64(word, &value) || value < least || value > 1 << 20)
-            return error_set(-1, "--%s: \"%s\" is not a whole number from %d to %d", option, word, (int)least, 1 << 20);
-        if (out->count == LIST_MOST)
-            return error_set(-1, "--%s: more than %d of them", option, LIST_MOST);
-        out->value[out->count++] = (uint32_t)value;
-    }
-    return 0;
-}
 
 /* ---- verifying ---------------------------------------------------------------------------------------------------------------- */
 
@@ -221,29 +199,16 @@ static void print_json(const engine_bench_t *bench, const result_t *r)
 
 /* ---- the command -------------------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    list_t batch, context, horizon, samples;
-} shapes_t;
-
 /* A line for each combination; what cannot be measured is told and counted. */
 static int bench_all(const engine_bench_t *bench, const shapes_t *shapes, uint32_t variates)
 {
-    uint32_t total = shapes->batch.count * shapes->context.count * shapes->horizon.count * shapes->samples.count, failed = 0;
+    uint32_t failed = 0;
 
-    for (uint32_t i = 0; i < total; i++) {
-        uint32_t rest = i;
-        model_shape_t shape = {
-            .variates = variates, .precision = bench->precision, .quantile_count = QUANTILES, .discard_samples = true};
+    for (uint32_t i = 0; i < shapes_count(shapes); i++) {
+        model_shape_t shape = {.variates = variates, .precision = bench->precision, .discard_samples = true};
         result_t result;
 
-        shape.samples = shapes->samples.value[rest % shapes->samples.count];
-        rest /= shapes->samples.count;
-        shape.horizon = shapes->horizon.value[rest % shapes->horizon.count];
-        rest /= shapes->horizon.count;
-        shape.context = shapes->context.value[rest % shapes->context.count];
-        shape.batch = shapes->batch.value[rest / shapes->context.count];
-        for (int q = 0; q < QUANTILES; q++)
-            shape.quantiles[q] = 0.1f * (float)(q + 1);
+        shapes_at(shapes, i, &shape);
         if (bench_shape(bench, &shape, &result) < 0) {
             fprintf(stderr, "bench engine: batch %u, context %u, horizon %u, samples %u: %s\n", shape.batch, shape.context,
                     shape.horizon, shape.samples, error_text());
@@ -278,17 +243,17 @@ static int run(engine_bench_t *bench, const shapes_t *shapes, uint32_t variates)
 
 int bench_engine(int argc, char **argv)
 {
-    const char *batch = "1", *context = "512", *horizon = "64", *samples = "256", *device = "auto", *precision = "auto",
-               *graphs = "on";
+    const char *device = "auto", *precision = "auto", *graphs = "on";
+    shapes_text_t text = {.batch = "1", .context = "512", .horizon = "64", .samples = "256"};
     engine_bench_t bench = {.name = "naive", .seconds = 2};
     uint32_t variates = 1, threads = 0;
     shapes_t shapes = {0};
     const option_t table[] = {
         {"model", OPTION_TEXT, &bench.name, "DIR", "checkpoint, or naive"},
-        {"batch", OPTION_TEXT, &batch, "N,...", "series a run"},
-        {"context", OPTION_TEXT, &context, "N,...", "bars in, rounded up to the model's patch"},
-        {"horizon", OPTION_TEXT, &horizon, "N,...", "bars out"},
-        {"samples", OPTION_TEXT, &samples, "N,...", "paths a series, 0: the mean only"},
+        {"batch", OPTION_TEXT, &text.batch, "N,...", "series a run"},
+        {"context", OPTION_TEXT, &text.context, "N,...", "bars in, rounded up to the model's patch"},
+        {"horizon", OPTION_TEXT, &text.horizon, "N,...", "bars out"},
+        {"samples", OPTION_TEXT, &text.samples, "N,...", "paths a series, 0: the mean only"},
         {"variates", OPTION_U32, &variates, "N", "rows a series; 6 where the model takes whole bars"},
         {"device", OPTION_TEXT, &device, "NAME", DEVICE_HELP},
         {"precision", OPTION_TEXT, &precision, "NAME", PRECISION_HELP},
@@ -320,8 +285,7 @@ int bench_engine(int argc, char **argv)
         fprintf(stderr, "bench engine: --graphs: \"%s\" is not on or off\n", graphs);
         return 2;
     }
-    if (parse_list("batch", batch, 1, &shapes.batch) < 0 || parse_list("context", context, 1, &shapes.context) < 0 ||
-        parse_list("horizon", horizon, 1, &shapes.horizon) < 0 || parse_list("samples", samples, 0, &shapes.samples) < 0) {
+    if (shapes_parse(&text, &shapes) < 0) {
         fprintf(stderr, "bench engine: %s\n", error_text());
         return 2;
     }

@@ -109,9 +109,10 @@ static void list_directory(const char *dir, tally_t *tally)
 static int list(int argc, char **argv)
 {
     static const options_t spec = {
-        .usage = "barcast models [DIR...] | models show DIR | models create [options]",
+        .usage = "barcast models [DIR...] | models show DIR | models fit DIR | models create [options]",
         .about = "[DIR...]  lists the checkpoints in each DIR, or one level below it; without DIR: below the current directory\n"
                  "show      prints a checkpoint's config.json and all its tensors\n"
+                 "fit       tells a model's limits and what its sessions take of a device; models fit --help says how\n"
                  "create    makes a random checkpoint of a family; models create --help says how\n\n"
                  "A checkpoint is a Hugging Face directory as published: config.json, and model.safetensors or its shards.",
     };
@@ -249,6 +250,8 @@ int cmd_models(int argc, char **argv)
     const char *verb = argc > 1 ? argv[1] : "";
     if (strcmp(verb, "show") == 0)
         return show(argc - 1, argv + 1);
+    if (strcmp(verb, "fit") == 0)
+        return models_fit(argc - 1, argv + 1);
     if (strcmp(verb, "create") == 0)
         return create(argc - 1, argv + 1);
     return list(argc, argv);

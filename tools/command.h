@@ -14,5 +14,6 @@ int cmd_bench(int argc, char **argv);
 int cmd_shm(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_models(int argc, char **argv);
+int models_fit(int argc, char **argv); /* barcast models fit, in a file of its own */
 
 #endif

@@ -1,4 +1,4 @@
-/* `barcast bench engine` and `barcast stress` as commands, on the CPU: with naive, and with a tiny Toto that the test makes. */
+/* `barcast bench engine`, `barcast stress` and `barcast models fit` as commands, on the CPU: with naive, and with a tiny Toto that the test makes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -209,6 +209,20 @@ static void stress_refuses_other_modes(void **state)
     free(output);
 }
 
+static void models_fit_tells_limits_and_what_each_shape_takes(void **state)
+{
+    int status;
+    char *output = barcast("models fit %s --device cpu --batch 1,8 --context 50 --horizon 5 --samples 2", &status);
+
+    (void)state;
+    assert_int_equal(status, 0);
+    assert_non_null(strstr(output, "toto1, 0.2 million parameters"));
+    assert_non_null(strstr(output, "context      without limit, in patches of 16"));
+    assert_non_null(strstr(output, "     1       64        5        2")); /* the context is rounded up */
+    assert_non_null(strstr(output, "     8       64        5        2"));
+    free(output);
+}
+
 static int make_model(void **state)
 {
     int status;
@@ -244,6 +258,7 @@ int main(void)
         cmocka_unit_test(stress_runs_the_sessions_of_a_configuration),
         cmocka_unit_test(stress_fails_with_the_reason),
         cmocka_unit_test(stress_refuses_other_modes),
+        cmocka_unit_test(models_fit_tells_limits_and_what_each_shape_takes),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }
