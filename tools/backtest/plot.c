@@ -5,7 +5,7 @@
 
 #include "tools/backtest/levels.h"
 
-enum { TICKS_MOST = 8 };
+enum { TICKS_MOST = 8, WIDE = 600 }; /* a wide plot is scrolled on a narrow screen, not shrunk */
 
 /* The drawing area inside its margins, and what it shows. */
 typedef struct {
@@ -97,7 +97,8 @@ static int ticks(const frame_t *frame, double *out, int *decimals)
 
 static void open_svg(const frame_t *frame, const char *what)
 {
-    fprintf(frame->to, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">\n", frame->width, frame->height, what);
+    fprintf(frame->to, "<svg%s viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">\n",
+            frame->width > WIDE ? " class=\"wide\"" : "", frame->width, frame->height, what);
 }
 
 static void vertical_axis(const frame_t *frame, const char *unit)
