@@ -11,7 +11,7 @@
 
 typedef struct {
     char *name;
-    int64_t rows, columns; /* columns 0: a vector */
+    int64_t rows, columns; /* columns 0: a vector; rows 0 too: one number */
     float *data;
 } random_tensor_t;
 
@@ -81,7 +81,7 @@ void random_weights_add(random_weights_t *weights, float centre, float spread, i
     if (length < 0)
         tensor.name = NULL;
 
-    size_t elements = (size_t)(rows * row_elements(&tensor));
+    size_t elements = rows > 0 ? (size_t)(rows * row_elements(&tensor)) : 1;
     tensor.data = malloc(elements * sizeof *tensor.data);
     random_tensor_t *grown = realloc(weights->tensors, (weights->count + 1) * sizeof *grown);
     if (grown)
@@ -140,7 +140,8 @@ int random_weights_write(random_weights_t *weights, const char *dir, const char 
         return error_set(CHECKPOINT_ERR_MEMORY, "no memory for %zu tensors", weights->count);
     for (size_t i = 0; i < weights->count; i++) {
         const random_tensor_t *tensor = &weights->tensors[i];
-        sources[i] = (checkpoint_source_t){tensor->name, tensor->columns ? 2 : 1, {tensor->rows, tensor->columns}, tensor->data};
+        int rank = (tensor->rows > 0) + (tensor->columns > 0);
+        sources[i] = (checkpoint_source_t){tensor->name, rank, {tensor->rows, tensor->columns}, tensor->data};
     }
     int rc = checkpoint_write(dir, config_json, sources, weights->count, dtype);
     free(sources);

@@ -12,7 +12,7 @@ typedef struct random_weights random_weights_t;
 int random_weights_new(uint64_t seed, random_weights_t **out);
 void random_weights_free(random_weights_t *weights); /* allows NULL */
 
-/* Adds a matrix [rows][columns], or a vector [rows] when columns is 0, of numbers uniform in centre ± spread. A failure is kept: this and
+/* Adds a matrix [rows][columns], a vector [rows] when columns is 0, or one number when rows is 0 too, of numbers uniform in centre ± spread. A failure is kept: this and
  * every later call does nothing, and random_weights_write returns it. */
 void random_weights_add(random_weights_t *weights, float centre, float spread, int64_t rows, int64_t columns,
                         const char *name_format, ...) __attribute__((format(printf, 6, 7)));

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-static const verify_family_t *const families[] = {&verify_toto1, NULL};
+static const verify_family_t *const families[] = {&verify_toto1, &verify_toto2, NULL};
 
 enum { PATH_BYTES = 4096 };
 
@@ -45,18 +45,20 @@ static void compare_element(verify_tensor_t *tensor, double value, double expect
     tensor->compared++;
 }
 
-/* The session may be larger than the case: of its series the first ones count, of its tokens the last ones. */
+/* The session may be larger than the case: of its series the first ones count, of its tokens the last ones. A tensor larger than what is
+ * shown of it is shown step by step along its first dimension. */
 static void on_tap(void *context, const char *name, int step, const float *values, int rank, const int64_t *dim)
 {
     verify_case_t *run = context;
     verify_tensor_t *tensor = find(run, name);
-    bool stacked = strncmp(name, "steps.", 6) == 0;
+    bool stacked = tensor != NULL && tensor->tensor->rank == rank + 1;
     int64_t rows = (int64_t)run->shape.batch * run->shape.variates, given = 1, wanted;
 
     if (tensor == NULL)
         return;
     for (int i = 2; i < rank; i++) /* elements of one series' variate */
         given *= dim[i];
+    stacked |= given < tensor->tensor->elements / rows;
     wanted = tensor->tensor->elements / rows / (stacked ? tensor->tensor->dim[0] : 1);
     if (given < wanted || (stacked && step >= tensor->tensor->dim[0])) {
         verify_line(run, false, name, "has %lld elements a row, expected %lld", (long long)given, (long long)wanted);
@@ -148,6 +150,20 @@ float *verify_input(const verify_case_t *run, const char *name, int rank, int64_
     free(values);
     free(integers);
     return NULL;
+}
+
+double verify_number(const verify_case_t *run, const char *key, double otherwise)
+{
+    char path[64] = "/";
+    json_object *value;
+
+    snprintf(path + 1, sizeof path - 1, "%s", key);
+    for (char *at = path; *at; at++)
+        *at = *at == '.' ? '/' : *at;
+    return json_pointer_get(run->json, path, &value) == 0 &&
+                   (json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double))
+               ? json_object_get_double(value)
+               : otherwise;
 }
 
 static int read_expected(verify_case_t *run)
@@ -265,6 +281,7 @@ verify_result_t verify_case(const verify_options_t *options, const char *dir)
         goto cleanup;
     }
     run->options = options;
+    run->json = json;
     if (open_case(run, dir) < 0 || run_case(run, family) < 0)
         fprintf(options->to, "%s: FAILED: %s\n", dir, error_text());
     else {

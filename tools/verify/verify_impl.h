@@ -17,6 +17,7 @@ typedef struct {
 
 typedef struct {
     const verify_options_t *options;
+    struct json_object *json; /* case.json */
     checkpoint_t *inputs, *expected;
     model_t *model;
     model_shape_t shape; /* batch, context: of the case */
@@ -42,7 +43,11 @@ typedef struct {
     const verify_exception_t *exceptions; /* ended by a NULL name */
 } verify_family_t;
 
+extern const verify_family_t verify_toto2;
 extern const verify_family_t verify_toto1;
+
+/* A number of case.json by its key ("a.b" descends); `otherwise` where there is none. */
+double verify_number(const verify_case_t *run, const char *key, double otherwise);
 
 /* An input tensor as floats (malloc'ed), its dimensions in dim[rank]; the error text names it. */
 float *verify_input(const verify_case_t *run, const char *name, int rank, int64_t *dim);

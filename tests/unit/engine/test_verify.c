@@ -1,4 +1,4 @@
-/* Golden cases: those of tests/reference in the repository, and with BARCAST_GOLDENS=DIR the official ones below DIR too. */
+/* Golden cases: those in the repository (Toto 1's are of tests/reference), and with BARCAST_GOLDENS=DIR the official ones below DIR too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +13,8 @@
 
 #include "tools/verify/verify.h"
 
-#define GOLDEN BARCAST_SOURCE_DIR "/tests/fixtures/golden/toto1"
+#define FIXTURES BARCAST_SOURCE_DIR "/tests/fixtures/golden"
+#define GOLDEN   FIXTURES "/toto1"
 
 static int open_backend(void **state)
 {
@@ -55,12 +56,14 @@ static void every_tensor_of_the_golden_cases_agrees(void **state)
 {
     expect(*state, (verify_options_t){.tolerance = 1e-5}, GOLDEN "/groups", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-5}, GOLDEN "/exogenous", VERIFY_PASSED);
+    expect(*state, (verify_options_t){.tolerance = 1e-4}, FIXTURES "/toto2/knobs", VERIFY_PASSED);
 }
 
 static void a_larger_session_gives_the_same(void **state)
 {
     expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 5, .context = 100}, GOLDEN "/groups", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 3, .context = 59}, GOLDEN "/exogenous", VERIFY_PASSED);
+    expect(*state, (verify_options_t){.tolerance = 1e-4, .batch = 3, .context = 150}, FIXTURES "/toto2/knobs", VERIFY_PASSED);
 }
 
 static void a_deviation_above_the_tolerance_fails(void **state)
@@ -88,27 +91,35 @@ static void a_model_without_a_table_is_skipped(void **state)
     remove(dir);
 }
 
-static void the_official_cases_agree_where_they_are_given(void **state)
+static void check_family(const verify_options_t *backend, const char *root, const char *family)
 {
-    const char *root = getenv("BARCAST_GOLDENS");
-    char toto1[1024], dir[2048];
+    char parent[1024], dir[2048];
     struct dirent **cases;
     int count;
 
-    if (root == NULL)
-        skip();
-    snprintf(toto1, sizeof toto1, "%s/toto1", root);
-    count = scandir(toto1, &cases, NULL, alphasort);
+    snprintf(parent, sizeof parent, "%s/%s", root, family);
+    count = scandir(parent, &cases, NULL, alphasort);
     assert_true(count > 2);
     for (int i = 0; i < count; i++) {
         if (cases[i]->d_name[0] != '.') {
-            snprintf(dir, sizeof dir, "%s/%s", toto1, cases[i]->d_name);
-            expect(*state, (verify_options_t){.tolerance = 1e-4}, dir, VERIFY_PASSED);
-            expect(*state, (verify_options_t){.tolerance = 1e-4, .batch = 4, .context = 777}, dir, VERIFY_PASSED);
+            snprintf(dir, sizeof dir, "%s/%s", parent, cases[i]->d_name);
+            expect(backend, (verify_options_t){.tolerance = 1e-4}, dir, VERIFY_PASSED);
+            expect(backend, (verify_options_t){.tolerance = 1e-4, .batch = 4, .context = 777}, dir, VERIFY_PASSED);
         }
         free(cases[i]);
     }
     free(cases);
+}
+
+static void the_official_cases_agree_where_they_are_given(void **state)
+{
+    static const char *const families[] = {"toto1", "toto2"};
+    const char *root = getenv("BARCAST_GOLDENS");
+
+    if (root == NULL)
+        skip();
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        check_family(*state, root, families[i]);
 }
 
 int main(void)

@@ -1,0 +1,226 @@
+/* A Toto 2.0 checkpoint that nobody trained, laid out as the published ones are: for the demo, and to measure with.
+ *
+ * All weights are random, but for a path through the network that makes its forecasts look like forecasts: level with the newest values, inside
+ * a band that opens. Three channels of the residual stream are kept free of noise. LEVEL gets the last value of each patch from the embedding.
+ * MISSING gets how much of the patch is missing. In the first layer that attends over time one head looks at the nearest patch that is not
+ * missing (its keys fall with MISSING, and equal vectors in all rotated pairs score highest at distance 0) and writes that patch's LEVEL into
+ * CARRIED, for every token, the empty ones of the horizon too. The head's skip layer adds CARRIED to all quantiles; its biases are the band. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "gpuworker/model/families.h"
+#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/toto2.h"
+
+/* 4m is as published. Of 22m width, layers and d_ff are, of the others only the number of parameters: their widths and layers are the ones that
+ * give it (and the bytes of their files); head size 64 and one variate layer in each group are those of 4m, the groups' length is inferred. */
+typedef struct {
+    const char *name;
+    int width, heads, layers, group, hidden, patch;
+} toto2_size_t;
+
+static const toto2_size_t sizes[] = {
+    {"tiny", 64, 2, 4, 4, 176, 16},      {"4m", 256, 4, 4, 4, 688, 32},     {"22m", 512, 8, 6, 6, 1368, 32},
+    {"313m", 1024, 16, 24, 6, 2736, 32}, {"1b", 1536, 24, 36, 6, 4096, 32}, {"2.5b", 2048, 32, 48, 6, 5464, 32},
+};
+enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] };
+
+enum { LEVEL, MISSING, CARRIED, CHANNELS }; /* of the residual stream, kept free of noise */
+enum { NAME_BYTES = 96 };
+
+static const double RESIDUAL_MULT = 0.75, TRAINED_PATCHES = 128; /* the published ratio is that of 128 patches */
+static const float SHARPNESS = 12.0f;                            /* of the look at the nearest patch: its scores */
+static const float BAND = 0.7f;  /* deviation at the end of a patch, in the series' scales, squeezed */
+static const float NOISE = 0.1f; /* what random features move a quantile by */
+
+static double residual_attention_ratio(void)
+{
+    return sqrt(TRAINED_PATCHES / log(TRAINED_PATCHES));
+}
+
+/* The u-muP rule for the weight of residual branch `index` of 2 · layers (attention, mlp, attention, ..). */
+static double tau_of(int index, int layers)
+{
+    double ratio = residual_attention_ratio(), mlp = RESIDUAL_MULT * sqrt(2 / (1 + ratio * ratio)), attention = ratio * mlp;
+    int attentions = (index + 1) / 2, mlps = index / 2;
+
+    return (index % 2 == 0 ? attention : mlp) / sqrt(layers + attentions * attention * attention + mlps * mlp * mlp);
+}
+
+/* Unit-scaled: weights of deviation `deviation`, whatever the number of inputs. */
+static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, bool bias, float deviation)
+{
+    random_weights_add(weights, 0, deviation * sqrtf(3), outputs, inputs, "%s.weight", name);
+    if (bias)
+        random_weights_add(weights, 0, 0, outputs, 0, "%s.bias", name);
+}
+
+static void set(random_weights_t *weights, const char *name, int row, int column, double value)
+{
+    char text[NAME_BYTES + sizeof ".weight"];
+
+    snprintf(text, sizeof text, "%s.weight", name);
+    random_weights_set(weights, text, row, column, (float)value);
+}
+
+static void set_bias(random_weights_t *weights, const char *name, int row, double value)
+{
+    char text[NAME_BYTES + sizeof ".bias"];
+
+    snprintf(text, sizeof text, "%s.bias", name);
+    random_weights_set(weights, text, row, 0, (float)value);
+}
+
+/* The free channels get nothing from this layer. */
+static void silence(random_weights_t *weights, const char *name)
+{
+    char text[NAME_BYTES + sizeof ".weight"];
+
+    snprintf(text, sizeof text, "%s.weight", name);
+    for (int channel = 0; channel < CHANNELS; channel++)
+        random_weights_clear_row(weights, text, channel);
+}
+
+/* Channels of the stream that a fold of sqrt(inputs) and the two halves' mean leave as they are. */
+static void add_embedding(random_weights_t *weights, const toto2_size_t *size)
+{
+    int in = 2 * size->patch, inside = 4 * size->width;
+    double exact = sqrt(2.0 * in);
+
+    add_linear(weights, "patch_proj.linear1", inside, in, true, 1);
+    add_linear(weights, "patch_proj.linear2", size->width, inside, true, 1);
+    add_linear(weights, "patch_proj.skip_proj", size->width, in, true, 1);
+    silence(weights, "patch_proj.linear2");
+    silence(weights, "patch_proj.skip_proj");
+    set(weights, "patch_proj.skip_proj", LEVEL, size->patch - 1, exact);
+    for (int i = 0; i < size->patch; i++)
+        set(weights, "patch_proj.skip_proj", MISSING, size->patch + i, exact / size->patch);
+}
+
+/* Head 0 of a layer: queries and keys are one constant vector in the rotated pairs; the first dimension past them scores the missing ones down;
+ * the values of dimension 0 are LEVEL. */
+static void look_at_the_nearest(random_weights_t *weights, const toto2_size_t *size, const char *in, const char *out, double tau)
+{
+    int d = size->width / size->heads, rotated = d / 2;
+    double exact = sqrt((double)size->width), each = sqrt((double)SHARPNESS * d / (rotated / 2)) * exact;
+    char text[NAME_BYTES + sizeof ".weight"];
+
+    snprintf(text, sizeof text, "%s.weight", in);
+    for (int part = 0; part < 3; part++)
+        for (int j = 0; j < d; j++)
+            random_weights_clear_row(weights, text, part * size->width + j);
+    for (int j = 0; j < rotated; j += 2) {
+        set_bias(weights, in, j, each);
+        set_bias(weights, in, size->width + j, each);
+    }
+    set_bias(weights, in, rotated, sqrt((double)d) * exact);
+    set(weights, in, size->width + rotated, MISSING, -4 * (double)SHARPNESS * sqrt((double)d) * exact);
+    set(weights, in, 2 * size->width, LEVEL, exact);
+    for (int column = 0; column < size->width; column++)
+        set(weights, out, CARRIED, column, column == 0 ? exact / tau : 0);
+}
+
+static void add_layer(random_weights_t *weights, const toto2_size_t *size, int layer)
+{
+    int d = size->width / size->heads;
+    char name[NAME_BYTES], out[NAME_BYTES];
+
+    snprintf(name, sizeof name, "transformer.layers.%d.attn.in_proj", layer);
+    snprintf(out, sizeof out, "transformer.layers.%d.attn.out_proj", layer);
+    add_linear(weights, name, 3 * size->width, size->width, true, 1);
+    add_linear(weights, out, size->width, size->width, true, 1);
+    silence(weights, out);
+    if (layer == 0)
+        look_at_the_nearest(weights, size, name, out, tau_of(0, size->layers));
+    random_weights_add(weights, 0, 0, d, 0, "transformer.layers.%d.attn._pds.per_dim_scale", layer);
+    snprintf(name, sizeof name, "transformer.layers.%d.ffn.fc1", layer);
+    add_linear(weights, name, 2 * size->hidden, size->width, false, 1);
+    snprintf(name, sizeof name, "transformer.layers.%d.ffn.fc2", layer);
+    add_linear(weights, name, size->width, size->hidden, false, 1);
+    silence(weights, name);
+}
+
+/* Standard normal quantiles of the levels 0.1 .. 0.9. */
+static const double NORMAL[TOTO2_LEVELS] = {-1.2816, -0.8416, -0.5244, -0.2533, 0, 0.2533, 0.5244, 0.8416, 1.2816};
+
+static void add_head(random_weights_t *weights, const toto2_size_t *size)
+{
+    static const char skip[] = "output_head.param_projection.proj.skip_proj";
+    int inside = 4 * size->width, outputs = size->patch * TOTO2_LEVELS;
+    double exact = sqrt(2.0) * size->width; /* a readout divides by its inputs */
+
+    add_linear(weights, "output_head.param_projection.proj.linear1", inside, size->width, true, 1);
+    add_linear(weights, "output_head.param_projection.proj.linear2", outputs, inside, true, NOISE * sqrtf((float)inside));
+    add_linear(weights, skip, outputs, size->width, true, 0);
+    for (int i = 0; i < outputs; i++) {
+        double opening = sqrt((i / TOTO2_LEVELS + 1) / (double)size->patch);
+
+        set(weights, skip, i, CARRIED, exact);
+        set_bias(weights, skip, i, (double)BAND * opening * NORMAL[i % TOTO2_LEVELS] * exact);
+    }
+}
+
+static void format_config(const toto2_size_t *size, char *text, size_t room)
+{
+    int d = size->width / size->heads;
+
+    snprintf(text, room,
+             "{\n"
+             "  \"attn_bias\": true,\n"
+             "  \"d_ff\": %d,\n"
+             "  \"d_model\": %d,\n"
+             "  \"dropout_p\": 0.0,\n"
+             "  \"heads_per_group\": 1,\n"
+             "  \"layer_group_size\": %d,\n"
+             "  \"mlp_bias\": false,\n"
+             "  \"norm_eps\": 0.0001,\n"
+             "  \"norm_include_weight\": false,\n"
+             "  \"num_groups\": %d,\n"
+             "  \"num_heads\": %d,\n"
+             "  \"num_layers\": %d,\n"
+             "  \"num_output_patches\": 1,\n"
+             "  \"num_variate_layers_per_group\": 1,\n"
+             "  \"patch_size\": %d,\n"
+             "  \"per_dim_scale\": true,\n"
+             "  \"pre_norm\": true,\n"
+             "  \"qk_dim\": %d,\n"
+             "  \"qk_norm\": false,\n"
+             "  \"qk_norm_include_weight\": false,\n"
+             "  \"residual_attn_ratio\": %.15g,\n"
+             "  \"residual_mult\": %g,\n"
+             "  \"use_xpos\": true,\n"
+             "  \"v_dim\": %d,\n"
+             "  \"variate_layer_first\": false\n"
+             "}\n",
+             size->hidden, size->width, size->group, size->heads, size->heads, size->layers, size->patch, d,
+             residual_attention_ratio(), RESIDUAL_MULT, d);
+}
+
+int toto2_create(const char *size_name, uint64_t seed, const char *dir)
+{
+    const toto2_size_t *size = NULL;
+    random_weights_t *weights;
+    char config[1024];
+    int rc;
+
+    for (size_t i = 0; i < SIZE_COUNT; i++)
+        if (strcmp(sizes[i].name, size_name) == 0)
+            size = &sizes[i];
+    if (size == NULL)
+        return error_set(MODEL_ERR_SHAPE, "toto2: no size \"%s\": expected tiny, 4m, 22m, 313m, 1b or 2.5b", size_name);
+    if (random_weights_new(seed, &weights) < 0)
+        return MODEL_ERR_MEMORY;
+    add_embedding(weights, size);
+    for (int layer = 0; layer < size->layers; layer++) {
+        add_layer(weights, size, layer);
+        random_weights_add(weights, (float)tau_of(2 * layer, size->layers), 0, 0, 0, "transformer.layers.%d.attn_tau", layer);
+        random_weights_add(weights, (float)tau_of(2 * layer + 1, size->layers), 0, 0, 0, "transformer.layers.%d.mlp_tau", layer);
+    }
+    add_head(weights, size);
+    format_config(size, config, sizeof config);
+    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
+    random_weights_free(weights);
+    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+}
