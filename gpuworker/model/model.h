@@ -97,6 +97,8 @@ typedef struct {
     bool variates;                       /* several variates of a series inform each other */
     bool exogenous;                      /* takes variates that are known in the future */
     bool quantiles_without_samples;      /* gives quantiles by itself */
+    uint32_t level_count;                /* of those that it knows; others are interpolated */
+    const float *levels;                 /* ascending; the model's */
 } model_info_t;
 
 /* What one forecast of a shape has to move and to compute, counted from the model's structure: its time cannot be much shorter. Activations are

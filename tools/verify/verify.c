@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-static const verify_family_t *const families[] = {&verify_toto1, &verify_toto2, NULL};
+static const verify_family_t *const families[] = {&verify_toto1, &verify_chronos2, &verify_toto2, NULL};
 
 enum { PATH_BYTES = 4096 };
 
@@ -28,7 +28,7 @@ void verify_line(verify_case_t *run, bool passed, const char *name, const char *
 
 /* ---- comparing ---------------------------------------------------------------------------------------------------------------- */
 
-static verify_tensor_t *find(verify_case_t *run, const char *name)
+verify_tensor_t *verify_expected(verify_case_t *run, const char *name)
 {
     for (size_t i = 0; i < run->count; i++)
         if (strcmp(run->tensors[i].tensor->name, name) == 0)
@@ -38,7 +38,7 @@ static verify_tensor_t *find(verify_case_t *run, const char *name)
 
 static void compare_element(verify_tensor_t *tensor, double value, double expected)
 {
-    double deviation = fabs(value - expected);
+    double deviation = isnan(expected) ? 0 : fabs(value - expected);
 
     if (!(deviation <= tensor->worst)) /* a NaN stays, too */
         tensor->worst = deviation;
@@ -50,7 +50,7 @@ static void compare_element(verify_tensor_t *tensor, double value, double expect
 static void on_tap(void *context, const char *name, int step, const float *values, int rank, const int64_t *dim)
 {
     verify_case_t *run = context;
-    verify_tensor_t *tensor = find(run, name);
+    verify_tensor_t *tensor = verify_expected(run, name);
     bool stacked = tensor != NULL && tensor->tensor->rank == rank + 1;
     int64_t rows = (int64_t)run->shape.batch * run->shape.variates, given = 1, wanted;
 
@@ -66,13 +66,13 @@ static void on_tap(void *context, const char *name, int step, const float *value
     }
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < wanted; i++)
-            compare_element(tensor, (double)values[row * given + given - wanted + i],
+            compare_element(tensor, (double)values[(run->row_of != NULL ? run->row_of[row] : row) * given + given - wanted + i],
                             (double)tensor->values[((stacked ? step : 0) * rows + row) * wanted + i]);
 }
 
 void verify_forecast(verify_case_t *run, const char *name, const float *values, const double *scale, int64_t rows, int64_t horizon)
 {
-    verify_tensor_t *tensor = find(run, name);
+    verify_tensor_t *tensor = verify_expected(run, name);
     double worst = 0, sum = 0;
 
     if (tensor == NULL || tensor->tensor->elements != run->shape.batch * rows * horizon) {
@@ -121,35 +121,37 @@ static void report_taps(verify_case_t *run, const verify_family_t *family)
 
 /* ---- one case ----------------------------------------------------------------------------------------------------------------- */
 
+/* A tensor of floats or integers as floats (malloc'ed); NULL with error_text(). */
+static float *read_floats(const checkpoint_t *checkpoint, const checkpoint_tensor_t *tensor)
+{
+    float *values = malloc((size_t)tensor->elements * sizeof *values + 1);
+    int64_t *integers = malloc((size_t)tensor->elements * sizeof *integers + 1);
+    int rc = -1;
+
+    if (values == NULL || integers == NULL)
+        error_set(-1, "%s: out of memory", tensor->name);
+    else if (tensor->dtype != CHECKPOINT_I64)
+        rc = checkpoint_read_f32(checkpoint, tensor->name, tensor->rank, tensor->dim, values);
+    else if ((rc = checkpoint_read_i64(checkpoint, tensor->name, tensor->rank, tensor->dim, integers)) == 0)
+        for (int64_t i = 0; i < tensor->elements; i++)
+            values[i] = (float)integers[i];
+    free(integers);
+    if (rc == 0)
+        return values;
+    free(values);
+    return NULL;
+}
+
 float *verify_input(const verify_case_t *run, const char *name, int rank, int64_t *dim)
 {
     const checkpoint_tensor_t *tensor = checkpoint_find(run->inputs, name);
-    float *values = NULL;
-    int64_t *integers;
 
     if (tensor == NULL || tensor->rank != rank) {
         error_set(-1, "inputs.safetensors: no tensor %s of rank %d", name, rank);
         return NULL;
     }
     memcpy(dim, tensor->dim, (size_t)rank * sizeof *dim);
-    values = malloc((size_t)tensor->elements * sizeof *values + 1);
-    integers = malloc((size_t)tensor->elements * sizeof *integers + 1);
-    if (values == NULL || integers == NULL) {
-        error_set(-1, "%s: out of memory", name);
-    } else if (tensor->dtype == CHECKPOINT_I64) {
-        if (checkpoint_read_i64(run->inputs, name, rank, dim, integers) == 0) {
-            for (int64_t i = 0; i < tensor->elements; i++)
-                values[i] = (float)integers[i];
-            free(integers);
-            return values;
-        }
-    } else if (checkpoint_read_f32(run->inputs, name, rank, dim, values) == 0) {
-        free(integers);
-        return values;
-    }
-    free(values);
-    free(integers);
-    return NULL;
+    return read_floats(run->inputs, tensor);
 }
 
 double verify_number(const verify_case_t *run, const char *key, double otherwise)
@@ -175,16 +177,12 @@ static int read_expected(verify_case_t *run)
 
         if (run->count == VERIFY_TENSORS_MOST)
             return error_set(-1, "expected.safetensors has more than %d tensors", VERIFY_TENSORS_MOST);
-        if (tensor->dtype == CHECKPOINT_I64)
-            return error_set(-1, "expected.safetensors: %s holds integers", tensor->name);
-        if ((to->values = malloc((size_t)tensor->elements * sizeof(float) + 1)) == NULL)
-            return error_set(-1, "%s: out of memory", tensor->name);
+        if ((to->values = read_floats(run->expected, tensor)) == NULL)
+            return -1;
         to->tensor = tensor;
         run->count++;
-        if (checkpoint_read_f32(run->expected, tensor->name, tensor->rank, tensor->dim, to->values) < 0)
-            return -1;
         for (int64_t e = 0; e < tensor->elements; e++)
-            squares += (double)to->values[e] * (double)to->values[e];
+            squares += isnan(to->values[e]) ? 0 : (double)to->values[e] * (double)to->values[e];
         to->rms = sqrt(squares / fmax((double)tensor->elements, 1));
     }
     return 0;
@@ -209,6 +207,7 @@ static void close_case(verify_case_t *run)
     model_unload(run->model);
     for (size_t i = 0; i < run->count; i++)
         free(run->tensors[i].values);
+    free(run->row_of);
     checkpoint_close(run->inputs);
     checkpoint_close(run->expected);
     free(run);
@@ -222,6 +221,8 @@ static int run_case(verify_case_t *run, const verify_family_t *family)
     int rc;
 
     if ((rc = family->shape(run, &run->shape)) < 0)
+        return rc;
+    if (family->expect != NULL && (rc = family->expect(run)) < 0)
         return rc;
     shape = run->shape;
     shape.precision = options->precision;

@@ -9,7 +9,7 @@ enum { VERIFY_TENSORS_MOST = 1024 };
 /* An expected tensor and the worst deviation from it so far: absolute, and the tensor's own root mean square. */
 typedef struct {
     const checkpoint_tensor_t *tensor;
-    float *values;
+    float *values; /* a NaN agrees with anything: where the official result does not matter */
     double rms, worst;
     int64_t compared; /* elements */
     bool reported;    /* by verify_forecast */
@@ -21,6 +21,7 @@ typedef struct {
     checkpoint_t *inputs, *expected;
     model_t *model;
     model_shape_t shape; /* batch, context: of the case */
+    int64_t *row_of;     /* the session's row of each row of an expected tensor (malloc'ed); NULL: the same */
     size_t count;
     verify_tensor_t tensors[VERIFY_TENSORS_MOST];
     bool failed;
@@ -34,6 +35,8 @@ typedef struct {
     const char *model; /* as case.json names it */
     /* Reads the case's shape from its tensors; horizon, variates, exogenous too. */
     int (*shape)(const verify_case_t *run, model_shape_t *out);
+    /* Changes what is expected, where ours is defined otherwise or nothing is; sets row_of. NULL: nothing to change. */
+    int (*expect)(verify_case_t *run);
     /* Fills series 0 .. shape.batch - 1 of a session's inputs. */
     int (*fill)(const verify_case_t *run, const session_t *session, model_input_t *input);
     /* Compares the session's results with verify_forecast. */
@@ -43,7 +46,10 @@ typedef struct {
     const verify_exception_t *exceptions; /* ended by a NULL name */
 } verify_family_t;
 
-extern const verify_family_t verify_toto2;
+extern const verify_family_t verify_toto2, verify_chronos2;
+
+/* The expected tensor of that name, NULL when the case has none. */
+verify_tensor_t *verify_expected(verify_case_t *run, const char *name);
 extern const verify_family_t verify_toto1;
 
 /* A number of case.json by its key ("a.b" descends); `otherwise` where there is none. */

@@ -1,0 +1,254 @@
+/* See chronos_parts.h. */
+#include "gpuworker/model/chronos_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* ---- residual blocks ---------------------------------------------------------------------------------------------------------- */
+
+/* A block as the checkpoint holds it. */
+typedef struct {
+    float *hidden, *hidden_bias;     /* [hidden][in], [hidden] */
+    float *output, *output_bias;     /* [out][hidden], [out] */
+    float *residual, *residual_bias; /* [out][in], [out] */
+} published_t;
+
+static published_t read_block(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out)
+{
+    return (published_t){.hidden = loader_read(loader, DIMS(hidden, in), "%s.hidden_layer.weight", name),
+                         .hidden_bias = loader_read(loader, DIMS(hidden), "%s.hidden_layer.bias", name),
+                         .output = loader_read(loader, DIMS(out, hidden), "%s.output_layer.weight", name),
+                         .output_bias = loader_read(loader, DIMS(out), "%s.output_layer.bias", name),
+                         .residual = loader_read(loader, DIMS(out, in), "%s.residual_layer.weight", name),
+                         .residual_bias = loader_read(loader, DIMS(out), "%s.residual_layer.bias", name)};
+}
+
+static void free_block(published_t *block)
+{
+    free(block->hidden);
+    free(block->hidden_bias);
+    free(block->output);
+    free(block->output_bias);
+    free(block->residual);
+    free(block->residual_bias);
+}
+
+/* Zeroed; a failure goes to loader->rc. */
+static float *make_matrix(loader_t *loader, const char *name, int64_t rows, int64_t columns)
+{
+    float *matrix = calloc((size_t)(rows * columns), sizeof *matrix);
+
+    if (matrix == NULL && loader->rc == MODEL_OK)
+        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", name);
+    return matrix;
+}
+
+/* Far enough below 0 for relu whatever the bias, in bf16 too. */
+static float shut(float bias)
+{
+    return -2.0f * fabsf(bias) - 1.0f;
+}
+
+void chronos_load_embedding(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out, const float *reg,
+                            chronos_block_t *block)
+{
+    int64_t columns = chronos_feature_columns(in), wide = hidden + columns;
+    published_t from = read_block(loader, name, in, hidden, out);
+    float *first = make_matrix(loader, name, hidden, columns), *second = make_matrix(loader, name, out, wide);
+
+    for (int64_t row = 0; loader->rc == MODEL_OK && row < hidden; row++) {
+        memcpy(first + row * columns, from.hidden + row * in, (size_t)in * sizeof *first);
+        first[row * columns + in] = shut(from.hidden_bias[row]);
+    }
+    for (int64_t row = 0; loader->rc == MODEL_OK && row < out; row++) {
+        memcpy(second + row * wide, from.output + row * hidden, (size_t)hidden * sizeof *second);
+        memcpy(second + row * wide + hidden, from.residual + row * in, (size_t)in * sizeof *second);
+        from.output_bias[row] += from.residual_bias[row];
+        second[row * wide + hidden + in] = reg[row] - from.output_bias[row];
+    }
+    loader_upload(loader, name, loader->precision, DIMS(hidden, columns), first, &block->hidden);
+    loader_upload(loader, name, BACKEND_F32, DIMS(hidden), from.hidden_bias, &block->hidden_bias);
+    loader_upload(loader, name, loader->precision, DIMS(out, wide), second, &block->output);
+    loader_upload(loader, name, BACKEND_F32, DIMS(out), from.output_bias, &block->output_bias);
+    free(first);
+    free(second);
+    free_block(&from);
+}
+
+void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out, chronos_block_t *block)
+{
+    int64_t wide = hidden + 2 * out;
+    published_t from = read_block(loader, name, in, hidden, out);
+    float *first = make_matrix(loader, name, wide, in), *second = make_matrix(loader, name, out, wide);
+    float *bias = make_matrix(loader, name, wide, 1);
+
+    if (loader->rc == MODEL_OK) {
+        memcpy(first, from.hidden, (size_t)(hidden * in) * sizeof *first);
+        memcpy(bias, from.hidden_bias, (size_t)hidden * sizeof *bias);
+    }
+    for (int64_t row = 0; loader->rc == MODEL_OK && row < out; row++) {
+        int64_t plus = hidden + row, minus = hidden + out + row;
+
+        for (int64_t i = 0; i < in; i++) {
+            first[plus * in + i] = from.residual[row * in + i];
+            first[minus * in + i] = -from.residual[row * in + i];
+        }
+        bias[plus] = from.residual_bias[row];
+        bias[minus] = -from.residual_bias[row];
+        memcpy(second + row * wide, from.output + row * hidden, (size_t)hidden * sizeof *second);
+        second[row * wide + plus] = 1;
+        second[row * wide + minus] = -1;
+    }
+    loader_upload(loader, name, loader->precision, DIMS(wide, in), first, &block->hidden);
+    loader_upload(loader, name, BACKEND_F32, DIMS(wide), bias, &block->hidden_bias);
+    loader_upload(loader, name, loader->precision, DIMS(out, wide), second, &block->output);
+    loader_upload(loader, name, BACKEND_F32, DIMS(out), from.output_bias, &block->output_bias);
+    free(first);
+    free(second);
+    free(bias);
+    free_block(&from);
+}
+
+void chronos_free_block(backend_t *backend, chronos_block_t *block)
+{
+    backend_weight_free(backend, &block->hidden);
+    backend_weight_free(backend, &block->hidden_bias);
+    backend_weight_free(backend, &block->output);
+    backend_weight_free(backend, &block->output_bias);
+}
+
+/* ---- attention ---------------------------------------------------------------------------------------------------------------- */
+
+void chronos_load_stack(loader_t *loader, const char *name, const char *parts, int64_t inner, int64_t width, backend_weight_t *out)
+{
+    int64_t count = (int64_t)strlen(parts);
+    float *stack = make_matrix(loader, name, count * inner, width);
+
+    for (int64_t i = 0; loader->rc == MODEL_OK && i < count; i++) {
+        float *part = loader_read(loader, DIMS(inner, width), "%s.%c.weight", name, parts[i]);
+
+        if (part != NULL)
+            memcpy(stack + i * inner * width, part, (size_t)(inner * width) * sizeof *stack);
+        free(part);
+    }
+    loader_upload(loader, name, loader->precision, DIMS(count * inner, width), stack, out);
+    free(stack);
+}
+
+/* product [width][width] = o [width][inner] · (vᵀ [width][inner])ᵀ, on the device */
+static int multiply(backend_t *backend, int64_t inner, int64_t width, const float *o, const float *transposed, float *product)
+{
+    buffers_t buffers = {.backend = backend};
+    backend_tensor_t left = buffers_take(&buffers, "o", BACKEND_F32, DIMS(width, inner));
+    backend_weight_t right = {buffers_take(&buffers, "v", BACKEND_F32, DIMS(width, inner))};
+    backend_tensor_t y = buffers_take(&buffers, "o · v", BACKEND_F32, DIMS(width, width));
+    int rc = BACKEND_OK;
+
+    if (buffers.rc == MODEL_OK && (rc = backend_write(backend, &left, o)) == BACKEND_OK &&
+        (rc = backend_write(backend, &right.tensor, transposed)) == BACKEND_OK &&
+        (rc = backend_linear(backend, &(backend_linear_t){.x = left, .rows = width, .weight = &right, .y = y})) == BACKEND_OK)
+        rc = backend_read(backend, &y, product);
+    rc = buffers.rc < 0 ? buffers.rc : model_backend_error(rc);
+    buffers_close(&buffers);
+    return rc;
+}
+
+void chronos_load_alone(loader_t *loader, const char *name, int64_t inner, int64_t width, backend_weight_t *out)
+{
+    float *o = make_matrix(loader, name, width, inner), *v = make_matrix(loader, name, inner, width);
+    float *transposed = make_matrix(loader, name, width, inner), *product = make_matrix(loader, name, width, width);
+    char text[192];
+
+    snprintf(text, sizeof text, "%s.o.weight", name);
+    if (loader->rc == MODEL_OK && checkpoint_read_f32(loader->checkpoint, text, DIMS(width, inner), o) < 0)
+        loader->rc = MODEL_ERR_CHECKPOINT;
+    snprintf(text, sizeof text, "%s.v.weight", name);
+    if (loader->rc == MODEL_OK && checkpoint_read_f32(loader->checkpoint, text, DIMS(inner, width), v) < 0)
+        loader->rc = MODEL_ERR_CHECKPOINT;
+    if (loader->rc == MODEL_OK) {
+        for (int64_t i = 0; i < inner; i++)
+            for (int64_t j = 0; j < width; j++)
+                transposed[j * inner + i] = v[i * width + j];
+        loader->rc = multiply(loader->backend, inner, width, o, transposed, product);
+    }
+    loader_upload(loader, name, loader->precision, DIMS(width, width), product, out);
+    free(o);
+    free(v);
+    free(transposed);
+    free(product);
+}
+
+/* ---- quantiles ---------------------------------------------------------------------------------------------------------------- */
+
+int chronos_read_levels(const checkpoint_t *checkpoint, chronos_levels_t *out)
+{
+    static const char key[] = "chronos_config.quantiles";
+    double levels[CHRONOS_LEVELS_MOST];
+    size_t count = 0;
+    bool median = false;
+
+    if (checkpoint_config_numbers(checkpoint, key, levels, CHRONOS_LEVELS_MOST, &count) < 0)
+        return MODEL_ERR_CHECKPOINT;
+    for (size_t i = 0; i < count; i++) {
+        if (levels[i] <= (i > 0 ? levels[i - 1] : 0) || levels[i] >= 1)
+            return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is not ascending inside (0, 1)", key);
+        out->value[i] = (float)levels[i];
+        median |= out->value[i] == 0.5f;
+    }
+    if (!median)
+        return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s has no 0.5, which is the mean of a forecast", key);
+    out->count = (int64_t)count;
+    return MODEL_OK;
+}
+
+/* ---- taps --------------------------------------------------------------------------------------------------------------------- */
+
+/* BF16 at the beginning of the memory becomes F32 over all of it. */
+static void widen(float *values, int64_t count)
+{
+    for (int64_t i = count - 1; i >= 0; i--) {
+        uint16_t half;
+        uint32_t bits;
+
+        memcpy(&half, (const char *)values + (size_t)i * sizeof half, sizeof half);
+        bits = (uint32_t)half << 16;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
+}
+
+int chronos_show(const tap_t *tap, backend_t *backend, int round, const char *name, const backend_tensor_t *tensor,
+                 const chronos_view_t *view)
+{
+    int64_t values = view->d0 * view->d1 * view->d2, rows = view->series * view->variates * view->paths;
+    int64_t dim[] = {view->series, view->variates, view->paths, values};
+    float *all, *shown, *to;
+    char text[64];
+    int rc;
+
+    if (tap->call == NULL)
+        return BACKEND_OK;
+    all = malloc((size_t)backend_tensor_elements(tensor) * sizeof *all);
+    to = shown = malloc((size_t)(rows * values) * sizeof *shown);
+    rc = all != NULL && shown != NULL ? backend_read(backend, tensor, all)
+                                      : error_set(BACKEND_ERR_MEMORY, "tap %s: out of memory", name);
+    if (rc == BACKEND_OK && tensor->dtype == BACKEND_BF16)
+        widen(all, backend_tensor_elements(tensor));
+    for (int64_t row = 0; rc == BACKEND_OK && row < rows; row++) {
+        int64_t series = row / (view->variates * view->paths), variate = row / view->paths % view->variates,
+                path = row % view->paths;
+        const float *from = all + view->offset + ((series * view->paths + path) * view->variates + variate) * view->row_stride;
+
+        for (int64_t i = 0; i < view->d0 * view->d1; i++, to += view->d2)
+            memcpy(to, from + i / view->d1 * view->s0 + i % view->d1 * view->s1, (size_t)view->d2 * sizeof *to);
+    }
+    snprintf(text, sizeof text, "round%d.%s", round, name);
+    if (rc == BACKEND_OK)
+        tap->call(tap->context, text, 0, shown, 4, dim);
+    free(all);
+    free(shown);
+    return rc;
+}
