@@ -8,7 +8,8 @@
 #include "base/text.h"
 #include "gpuworker/model/families.h"
 
-const model_family_t *const model_families[] = {&naive_family, &toto1_family, &chronos2_family, &toto2_family, &kronos_family, NULL};
+const model_family_t *const model_families[] = {&naive_family,  &toto1_family, &sundial_family, &chronos2_family, &toto2_family,
+                                                &kronos_family, NULL};
 
 static const model_family_t *family_of(const checkpoint_t *checkpoint)
 {
