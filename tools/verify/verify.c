@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-static const verify_family_t *const families[] = {&verify_toto1, &verify_chronos2, &verify_toto2, NULL};
+static const verify_family_t *const families[] = {&verify_toto1, &verify_sundial, &verify_chronos2, &verify_toto2, NULL};
 
 enum { PATH_BYTES = 4096 };
 
@@ -59,6 +59,8 @@ static void on_tap(void *context, const char *name, int step, const float *value
     for (int i = 2; i < rank; i++) /* elements of one series' variate */
         given *= dim[i];
     stacked |= given < tensor->tensor->elements / rows;
+    if (stacked && run->entry_of_step != NULL && (step = run->entry_of_step(run, name, step)) < 0)
+        return;
     wanted = tensor->tensor->elements / rows / (stacked ? tensor->tensor->dim[0] : 1);
     if (given < wanted || (stacked && step >= tensor->tensor->dim[0])) {
         verify_line(run, false, name, "has %lld elements a row, expected %lld", (long long)given, (long long)wanted);

@@ -15,13 +15,15 @@ typedef struct {
     bool reported;    /* by verify_forecast */
 } verify_tensor_t;
 
-typedef struct {
+typedef struct verify_case {
     const verify_options_t *options;
     struct json_object *json; /* case.json */
     checkpoint_t *inputs, *expected;
     model_t *model;
     model_shape_t shape; /* batch, context: of the case */
     int64_t *row_of;     /* the session's row of each row of an expected tensor (malloc'ed); NULL: the same */
+    /* Which entry of a stacked tensor is shown at `step`, where it does not hold all steps: -1: none of them. NULL: the step-th. */
+    int (*entry_of_step)(const struct verify_case *run, const char *name, int step);
     size_t count;
     verify_tensor_t tensors[VERIFY_TENSORS_MOST];
     bool failed;
@@ -46,7 +48,7 @@ typedef struct {
     const verify_exception_t *exceptions; /* ended by a NULL name */
 } verify_family_t;
 
-extern const verify_family_t verify_toto2, verify_chronos2;
+extern const verify_family_t verify_toto2, verify_chronos2, verify_sundial;
 
 /* The expected tensor of that name, NULL when the case has none. */
 verify_tensor_t *verify_expected(verify_case_t *run, const char *name);
