@@ -107,7 +107,7 @@ int backend_unroll(backend_t *backend, const backend_unroll_t *op)
     check_size(&check, "context", op->context);
     check_size(&check, "paths", op->paths);
     check_range(&check, "length", op->length, 0, INT32_MAX);
-    check_range(&check, "width", op->width, 1, op->context + op->length);
+    check_size(&check, "width", op->width);
     check_range(&check, "ahead", op->ahead, 0, INT32_MAX);
     check_range(&check, "exogenous", op->exogenous, 0, op->variates);
     check_tensor(&check, "x", &op->x, F32, PRODUCT(rows, op->context));

@@ -68,8 +68,8 @@ int backend_quantile_head(backend_t *backend, const backend_quantile_head_t *op)
 
 /* Beyond the horizon of one pass a quantile model goes on from its own quantiles: path p continues the context with level path_levels[p] of the
  * forecast so far; where the future of a variate is known, with that. Row (series, path, variate) of y gets the last `width` values of what is
- * observed and continued, then `ahead` values of the known future (0 and mask 0 where it is not known). Neither length nor paths may be
- * more than there are: without a forecast yet (length 0) there is one path, and no levels are read. */
+ * observed and continued (0 and mask 0 before them, when they are fewer), then `ahead` values of the known future (0 and mask 0 where it is not
+ * known). Without a forecast yet, length 0, there is one path, and no levels are read. */
 typedef struct {
     backend_tensor_t x;    /* F32 [series][variates][context] */
     backend_tensor_t mask; /* U8 like x */
@@ -80,7 +80,7 @@ typedef struct {
     int64_t paths;
     const backend_tensor_t *future; /* F32 [series][exogenous][future_stride], NaN not known, of the last variates; NULL: none */
     int64_t exogenous, future_stride;
-    int64_t width, ahead;    /* width <= context + length; length + ahead <= future_stride */
+    int64_t width, ahead;    /* length + ahead <= future_stride */
     backend_tensor_t y;      /* F32 [series][paths][variates][width + ahead] */
     backend_tensor_t y_mask; /* U8 like y */
 } backend_unroll_t;

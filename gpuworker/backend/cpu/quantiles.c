@@ -138,11 +138,11 @@ int cpu_unroll(backend_t *backend, const backend_unroll_t *op)
             native = (const float *)op->native->data +
                      (source * op->levels + ((const int32_t *)op->path_levels->data)[path]) * op->native_stride;
         for (int64_t i = 0; i < width; i++) {
-            int64_t t = i + dropped, later = t - op->context; /* later: since the end of what was given */
+            int64_t t = i + dropped, later = t - op->context; /* later: since the end of what was given; t < 0: before it */
             bool known = later >= 0 && future != NULL && !isnan(future[later]);
 
-            y_mask[i] = later < 0 ? mask[t] : known || later < op->length;
-            y[i] = later < 0 ? x[t] : known ? future[later] : later < op->length ? native[later] : 0;
+            y_mask[i] = later < 0 ? t >= 0 && mask[t] : known || later < op->length;
+            y[i] = later < 0 ? (t >= 0 ? x[t] : 0) : known ? future[later] : later < op->length ? native[later] : 0;
         }
     }
     return BACKEND_OK;

@@ -231,6 +231,12 @@ static void without_a_forecast_the_context_gets_its_known_future_appended(void *
     assert_memory_equal(bench_read(&op.y), ((float[]){1, 2, 5, 0, 3, 4, 6, 7}), 8 * sizeof(float));
     assert_int_equal(backend_read(backend, &op.y_mask, mask), BACKEND_OK);
     assert_memory_equal(mask, ((uint8_t[]){1, 0, 1, 0, 1, 1, 1, 1}), 8);
+    op.width = 3; /* more than there is */
+    op.ahead = 1;
+    assert_int_equal(backend_unroll(backend, &op), BACKEND_OK);
+    assert_memory_equal(bench_read(&op.y), ((float[]){0, 1, 2, 5, 0, 3, 4, 6}), 8 * sizeof(float));
+    assert_int_equal(backend_read(backend, &op.y_mask, mask), BACKEND_OK);
+    assert_memory_equal(mask, ((uint8_t[]){0, 1, 0, 1, 0, 1, 1, 1}), 8);
     op.paths = 2;
     assert_int_equal(backend_unroll(backend, &op), BACKEND_ERR_INVALID);
     bench_close();
