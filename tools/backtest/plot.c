@@ -80,7 +80,7 @@ static double up(const frame_t *frame, double value)
 /* Round numbers inside low .. high: 1, 2 or 5 times a power of ten apart. Returns their count, *decimals that tell them apart. */
 static int ticks(const frame_t *frame, double *out, int *decimals)
 {
-    double raw = (frame->high - frame->low) / 4, power = pow(10, floor(log10(raw))), step = power;
+    double raw = (frame->high - frame->low) / 5, power = pow(10, floor(log10(raw))), step = power;
     int count = 0;
 
     if (raw / power > 5)

@@ -255,9 +255,10 @@ static void write_head(const page_t *page)
     fputs("<div class=\"top\"><h1>Backtest of ", page->to);
     plot_text(facts->model, page->to);
     fprintf(page->to,
-            " on %s</h1><button class=\"theme\">light / dark</button></div>\n<p class=\"soft\">context %u · horizon %u · %u "
-            "samples · seed %" PRIu64 " · ",
-            backtest->set.field_name, backtest->plan.context, backtest->plan.horizon, facts->samples, facts->seed);
+            " on %s</h1><button class=\"theme\">light / dark</button></div>\n<p class=\"soft\">context %u · horizon %u · ",
+            backtest->set.field_name, backtest->plan.context, backtest->plan.horizon);
+    if (facts->samples > 0)
+        fprintf(page->to, "%u samples · seed %" PRIu64 " · ", facts->samples, facts->seed);
     for (uint32_t m = 0; m < backtest->model_count; m++)
         fprintf(page->to, "%s in %.1f s, ", facts->precisions[m], facts->model_seconds[m]);
     fprintf(page->to, "baselines in %.1f s on ", facts->baselines_seconds);

@@ -1,4 +1,5 @@
 /* The backtest on a terminal: losses, coverage, tests, signs and the simulated trade, then the symbols one by one. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,8 +78,10 @@ static void print_head(const page_t *page)
     fprintf(page->to, "%s %s %s of %zu symbol%s, bars of %s %s %zu origins, one every %u bars, %s to %s\n", facts->model, page->dot,
             backtest->set.field_name, group->series_count, group->series_count == 1 ? "" : "s", interval, page->dot,
             group->origin_count, backtest->plan.stride, first, last);
-    fprintf(page->to, "context %u, horizon %u, %u samples, seed %llu, %s, batch %u", backtest->plan.context, backtest->plan.horizon,
-            facts->samples, (unsigned long long)facts->seed, facts->device, facts->batch);
+    fprintf(page->to, "context %u, horizon %u, ", backtest->plan.context, backtest->plan.horizon);
+    if (facts->samples > 0)
+        fprintf(page->to, "%u samples, seed %" PRIu64 ", ", facts->samples, facts->seed);
+    fprintf(page->to, "%s, batch %u", facts->device, facts->batch);
     for (uint32_t m = 0; m < backtest->model_count; m++)
         fprintf(page->to, "%s %s %.1f s", m ? "," : ":", facts->precisions[m], facts->model_seconds[m]);
     fprintf(page->to, ", baselines %.1f s\n", facts->baselines_seconds);

@@ -144,7 +144,7 @@ int score_models_run(backtest_t *backtest, uint32_t forecaster, model_t *model, 
     model_info_t info;
     progress_t progress;
     int64_t start_ns;
-    uint32_t batch;
+    uint32_t batch, samples;
     int rc;
 
     model_family(model)->info(model, &info);
@@ -156,6 +156,7 @@ int score_models_run(backtest_t *backtest, uint32_t forecaster, model_t *model, 
         return rc;
     start_ns = clock_monotonic_ns();
     batch = session_shape(run.session)->batch;
+    samples = session_shape(run.session)->samples;
     progress_open(&progress, backtest->names[forecaster], backtest->origin_count);
     for (size_t first = 0; rc == 0 && first < backtest->origin_count; first += batch) {
         size_t left = backtest->origin_count - first;
@@ -166,6 +167,6 @@ int score_models_run(backtest_t *backtest, uint32_t forecaster, model_t *model, 
     }
     progress_close(&progress);
     session_close(run.session);
-    *cost = (score_models_cost_t){.batch = batch, .run_ns = clock_monotonic_ns() - start_ns};
+    *cost = (score_models_cost_t){.batch = batch, .samples = samples, .run_ns = clock_monotonic_ns() - start_ns};
     return rc;
 }

@@ -13,8 +13,8 @@ typedef struct {
 } score_models_t;
 
 typedef struct {
-    uint32_t batch;
-    int64_t run_ns; /* of all runs */
+    uint32_t batch, samples; /* as the session has them: 0 samples for a model that does not draw */
+    int64_t run_ns;          /* of all runs */
 } score_models_cost_t;
 
 /* Scores the model as `forecaster`. All origins of all series go through one session in full batches, each with its own random numbers (those of
