@@ -74,7 +74,7 @@ static void is_near(double actual, double expected, double bound)
 static void naive_is_scored_beside_all_baselines(void **state)
 {
     int status;
-    char *output = backtest("bars.csv --context 64 --horizon 30 --stride 10 --device cpu --json -", &status);
+    char *output = backtest("bars.csv --model naive --context 64 --horizon 30 --stride 10 --device cpu --json -", &status);
     json_object *json = json_tokener_parse(output), *group, *model;
 
     (void)state;
@@ -132,7 +132,8 @@ static void the_page_loads_nothing_and_has_every_part(void **state)
                                         "SIMULATION",     "How to read this"};
     static const char *const foreign[] = {"http", "src=", "@import", "url("};
     int status;
-    char *output = backtest("bars.csv --context 64 --horizon 12 --stride 3 --device cpu --html page.html", &status), *page;
+    char *output = backtest("bars.csv --model naive --context 64 --horizon 12 --stride 3 --device cpu --html page.html", &status),
+         *page;
 
     (void)state;
     assert_int_equal(status, 0);
@@ -155,7 +156,7 @@ static void the_page_loads_nothing_and_has_every_part(void **state)
 static void ndjson_is_read_and_another_field_too(void **state)
 {
     int status;
-    char *output = backtest("bars.ndjson --field volume --context 64 --horizon 5 --device cpu", &status);
+    char *output = backtest("bars.ndjson --model naive --field volume --context 64 --horizon 5 --device cpu", &status);
 
     (void)state;
     if (status != 0)
@@ -184,7 +185,7 @@ static void faults_are_named(void **state)
         {"bars.csv --device cpu --compare fp32,bf16", "there is no bf16 on cpu", 1},
         {"bars.csv --device cpu --compare fp64", "is not fp32,bf16", 1},
         {"bars.csv --device cpu --context 64 --model tiny --samples 0", "--samples 0", 1},
-        {"bars.csv --device cpu --context 64 --html nowhere/page.html", "nowhere/page.html: No such file", 1},
+        {"bars.csv --model naive --device cpu --context 64 --html nowhere/page.html", "nowhere/page.html: No such file", 1},
     };
 
     (void)state;
