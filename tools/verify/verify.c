@@ -8,7 +8,8 @@
 
 #include "base/error.h"
 
-static const verify_family_t *const families[] = {&verify_toto1, &verify_sundial, &verify_chronos2, &verify_toto2, NULL};
+static const verify_family_t *const families[] = {&verify_toto1, &verify_sundial, &verify_chronos2,
+                                                  &verify_toto2, &verify_kronos,  NULL};
 
 enum { PATH_BYTES = 4096 };
 
@@ -43,6 +44,17 @@ static void compare_element(verify_tensor_t *tensor, double value, double expect
     if (!(deviation <= tensor->worst)) /* a NaN stays, too */
         tensor->worst = deviation;
     tensor->compared++;
+}
+
+void verify_compare(verify_case_t *run, verify_tensor_t *tensor, int64_t at, const float *values, int64_t count)
+{
+    if (at < 0 || at + count > tensor->tensor->elements) {
+        verify_line(run, false, tensor->tensor->name, "elements %lld to %lld came by, expected %lld", (long long)at,
+                    (long long)(at + count), (long long)tensor->tensor->elements);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        compare_element(tensor, (double)values[i], (double)tensor->values[at + i]);
 }
 
 /* The session may be larger than the case: of its series the first ones count, of its tokens the last ones. A tensor larger than what is
@@ -233,7 +245,7 @@ static int run_case(verify_case_t *run, const verify_family_t *family)
     if ((rc = session_open(run->model, &shape, options->graphs, &session)) < 0)
         return rc;
     if ((rc = family->fill(run, session, session_input(session))) == 0 &&
-        (options->graphs || (rc = session_set_tap(session, on_tap, run)) == 0) &&
+        (options->graphs || (rc = session_set_tap(session, family->tap != NULL ? family->tap : on_tap, run)) == 0) &&
         (rc = session_run(session, run->shape.batch)) == 0 && (rc = family->results(run, session)) == 0)
         report_taps(run, family);
     session_close(session);

@@ -41,6 +41,8 @@ typedef struct {
     int (*expect)(verify_case_t *run);
     /* Fills series 0 .. shape.batch - 1 of a session's inputs. */
     int (*fill)(const verify_case_t *run, const session_t *session, model_input_t *input);
+    /* Compares what is shown by itself, with verify_compare; its context is the case. NULL: rows are series and variates, see on_tap. */
+    model_tap_t tap;
     /* Compares the session's results with verify_forecast. */
     int (*results)(verify_case_t *run, const session_t *session);
     /* Further checks of the whole case; NULL: none. */
@@ -52,7 +54,10 @@ extern const verify_family_t verify_toto2, verify_chronos2, verify_sundial;
 
 /* The expected tensor of that name, NULL when the case has none. */
 verify_tensor_t *verify_expected(verify_case_t *run, const char *name);
-extern const verify_family_t verify_toto1;
+
+/* Compares `count` values with those of the expected tensor from element `at` on. */
+void verify_compare(verify_case_t *run, verify_tensor_t *tensor, int64_t at, const float *values, int64_t count);
+extern const verify_family_t verify_toto1, verify_kronos;
 
 /* A number of case.json by its key ("a.b" descends); `otherwise` where there is none. */
 double verify_number(const verify_case_t *run, const char *key, double otherwise);

@@ -196,6 +196,9 @@ ONE_KERNEL(summarize)
 ONE_KERNEL(random_walk)
 ONE_KERNEL(flow_start)
 ONE_KERNEL(flow_finish)
+ONE_KERNEL(sign_tokens)
+ONE_KERNEL(draw_token)
+ONE_KERNEL(transpose)
 ONE_KERNEL(embed)
 ONE_KERNEL(instance_scale)
 ONE_KERNEL(patch)
@@ -251,6 +254,9 @@ static const backend_vtable_t cuda_vtable = {
     .random_walk = cuda_random_walk,
     .flow_start = cuda_flow_start,
     .flow_finish = cuda_flow_finish,
+    .sign_tokens = cuda_sign_tokens,
+    .draw_token = cuda_draw_token,
+    .transpose = cuda_transpose,
     .embed = cuda_embed,
     .instance_scale = cuda_instance_scale,
     .patch = cuda_patch,

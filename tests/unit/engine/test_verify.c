@@ -58,6 +58,7 @@ static void every_tensor_of_the_golden_cases_agrees(void **state)
     expect(*state, (verify_options_t){.tolerance = 1e-5}, GOLDEN "/exogenous", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-4}, FIXTURES "/toto2/knobs", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-5}, FIXTURES "/sundial/rounds", VERIFY_PASSED);
+    expect(*state, (verify_options_t){.tolerance = 1e-5}, FIXTURES "/kronos/rolling", VERIFY_PASSED);
 }
 
 static void a_larger_session_gives_the_same(void **state)
@@ -66,6 +67,7 @@ static void a_larger_session_gives_the_same(void **state)
     expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 3, .context = 59}, GOLDEN "/exogenous", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-4, .batch = 3, .context = 150}, FIXTURES "/toto2/knobs", VERIFY_PASSED);
     expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 3, .context = 150}, FIXTURES "/sundial/rounds", VERIFY_PASSED);
+    expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 3, .context = 91}, FIXTURES "/kronos/rolling", VERIFY_PASSED);
 }
 
 static void a_deviation_above_the_tolerance_fails(void **state)
@@ -115,7 +117,7 @@ static void check_family(const verify_options_t *backend, const char *root, cons
 
 static void the_official_cases_agree_where_they_are_given(void **state)
 {
-    static const char *const families[] = {"toto1", "sundial", "toto2"};
+    static const char *const families[] = {"toto1", "sundial", "toto2", "kronos"};
     const char *root = getenv("BARCAST_GOLDENS");
 
     if (root == NULL)
