@@ -73,7 +73,7 @@ static const char script[] =
     "  if(t.matches('.key')){const on=t.getAttribute('aria-pressed')==='false';t.setAttribute('aria-pressed',on);\n"
     "    t.closest('.card').querySelectorAll('svg .'+t.dataset.line).forEach(g=>g.style.display=on?'':'none')}\n"
     "  if(t.matches('th[data-sort]')){const body=t.closest('table').tBodies[0],i=t.cellIndex,up=t.dataset.sort!=='up';\n"
-    "    t.dataset.sort=up?'up':'down';const v=r=>{const x=r.cells[i].textContent,n=parseFloat(x);return isNaN(n)?x:n};\n"
+    "    t.dataset.sort=up?'up':'down';const v=r=>{const x=r.cells[i].textContent,n=parseFloat(x);return n===n?n:x};\n"
     "    [...body.rows].sort((a,b)=>(v(a)>v(b)?1:v(a)<v(b)?-1:0)*(up?1:-1)).forEach(r=>body.append(r))}\n"
     "});\n";
 

@@ -50,6 +50,10 @@ static void write_verdict(const page_t *page)
 {
     summary_t model = summary_group(page->backtest, page->group, 0, page->all);
 
+    if (isnan(model.ratio)) {
+        fputs("<p class=\"verdict\">There is nothing to compare: naive makes no error here.</p>\n", page->to);
+        return;
+    }
     fprintf(page->to, "<p class=\"verdict\">Over steps %s and on the average over symbols, the quantile loss of <b>",
             page->all_text);
     plot_text(page->backtest->names[0], page->to);
@@ -82,6 +86,8 @@ static void write_tiles(const page_t *page)
     summary_t model = summary_group(page->backtest, page->group, 0, page->all);
     char value[64], about[96];
 
+    if (isnan(model.ratio))
+        return;
     fputs("<div class=\"tiles\">\n", page->to);
     for (int i = 0; i < PAGE_RIVALS; i++) {
         comparison_t one = compare(page, page_rivals[i]);
