@@ -32,8 +32,9 @@ enum { NAME_BYTES = 96 };
 
 static const double RESIDUAL_MULT = 0.75, TRAINED_PATCHES = 128; /* the published ratio is that of 128 patches */
 static const float SHARPNESS = 12.0f;                            /* of the look at the nearest patch: its scores */
-static const float BAND = 0.7f;  /* deviation at the end of a patch, in the series' scales, squeezed */
-static const float NOISE = 0.1f; /* what random features move a quantile by */
+static const float BAND = 0.7f;   /* deviation at the end of a patch, in the series' scales, squeezed */
+static const float NOISE = 0.02f; /* what random features move a quantile by */
+static const float INPUT = 0.3f;  /* what a patch moves the stream by, beside its constant part of deviation 1 */
 
 static double residual_attention_ratio(void)
 {
@@ -49,12 +50,11 @@ static double tau_of(int index, int layers)
     return (index % 2 == 0 ? attention : mlp) / sqrt(layers + attentions * attention * attention + mlps * mlp * mlp);
 }
 
-/* Unit-scaled: weights of deviation `deviation`, whatever the number of inputs. */
-static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, bool bias, float deviation)
+/* Unit-scaled: weights of deviation `deviation`, whatever the number of inputs; `bias`: the biases' deviation. */
+static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation, float bias)
 {
     random_weights_add(weights, 0, deviation * sqrtf(3), outputs, inputs, "%s.weight", name);
-    if (bias)
-        random_weights_add(weights, 0, 0, outputs, 0, "%s.bias", name);
+    random_weights_add(weights, 0, bias * sqrtf(3), outputs, 0, "%s.bias", name);
 }
 
 static void set(random_weights_t *weights, const char *name, int row, int column, double value)
@@ -83,17 +83,20 @@ static void silence(random_weights_t *weights, const char *name)
         random_weights_clear_row(weights, text, channel);
 }
 
-/* Channels of the stream that a fold of sqrt(inputs) and the two halves' mean leave as they are. */
+/* The stream is mostly constant, so that its norm, by which every layer divides, does not depend much on the series. LEVEL and MISSING are what
+ * the scaling by sqrt(inputs) and the block's own sqrt 2 leave of their weights. */
 static void add_embedding(random_weights_t *weights, const toto2_size_t *size)
 {
     int in = 2 * size->patch, inside = 4 * size->width;
     double exact = sqrt(2.0 * in);
 
-    add_linear(weights, "patch_proj.linear1", inside, in, true, 1);
-    add_linear(weights, "patch_proj.linear2", size->width, inside, true, 1);
-    add_linear(weights, "patch_proj.skip_proj", size->width, in, true, 1);
+    add_linear(weights, "patch_proj.linear1", inside, in, 1, 0);
+    add_linear(weights, "patch_proj.linear2", size->width, inside, INPUT, 0);
+    add_linear(weights, "patch_proj.skip_proj", size->width, in, INPUT, (float)exact);
     silence(weights, "patch_proj.linear2");
     silence(weights, "patch_proj.skip_proj");
+    for (int channel = 0; channel < CHANNELS; channel++)
+        random_weights_set(weights, "patch_proj.skip_proj.bias", channel, 0, 0);
     set(weights, "patch_proj.skip_proj", LEVEL, size->patch - 1, exact);
     for (int i = 0; i < size->patch; i++)
         set(weights, "patch_proj.skip_proj", MISSING, size->patch + i, exact / size->patch);
@@ -129,16 +132,15 @@ static void add_layer(random_weights_t *weights, const toto2_size_t *size, int l
 
     snprintf(name, sizeof name, "transformer.layers.%d.attn.in_proj", layer);
     snprintf(out, sizeof out, "transformer.layers.%d.attn.out_proj", layer);
-    add_linear(weights, name, 3 * size->width, size->width, true, 1);
-    add_linear(weights, out, size->width, size->width, true, 1);
+    add_linear(weights, name, 3 * size->width, size->width, 1, 0);
+    add_linear(weights, out, size->width, size->width, 1, 0);
     silence(weights, out);
     if (layer == 0)
         look_at_the_nearest(weights, size, name, out, tau_of(0, size->layers));
     random_weights_add(weights, 0, 0, d, 0, "transformer.layers.%d.attn._pds.per_dim_scale", layer);
-    snprintf(name, sizeof name, "transformer.layers.%d.ffn.fc1", layer);
-    add_linear(weights, name, 2 * size->hidden, size->width, false, 1);
+    random_weights_add(weights, 0, sqrtf(3), 2 * size->hidden, size->width, "transformer.layers.%d.ffn.fc1.weight", layer);
+    random_weights_add(weights, 0, sqrtf(3), size->width, size->hidden, "transformer.layers.%d.ffn.fc2.weight", layer);
     snprintf(name, sizeof name, "transformer.layers.%d.ffn.fc2", layer);
-    add_linear(weights, name, size->width, size->hidden, false, 1);
     silence(weights, name);
 }
 
@@ -150,14 +152,17 @@ static void add_head(random_weights_t *weights, const toto2_size_t *size)
     static const char skip[] = "output_head.param_projection.proj.skip_proj";
     int inside = 4 * size->width, outputs = size->patch * TOTO2_LEVELS;
     double exact = sqrt(2.0) * size->width; /* a readout divides by its inputs */
+    double carried = exact;                 /* every residual addition made CARRIED smaller */
 
-    add_linear(weights, "output_head.param_projection.proj.linear1", inside, size->width, true, 1);
-    add_linear(weights, "output_head.param_projection.proj.linear2", outputs, inside, true, NOISE * sqrtf((float)inside));
-    add_linear(weights, skip, outputs, size->width, true, 0);
+    for (int branch = 0; branch < 2 * size->layers; branch++)
+        carried *= sqrt(1 + pow(tau_of(branch, size->layers), 2));
+    add_linear(weights, "output_head.param_projection.proj.linear1", inside, size->width, 1, 0);
+    add_linear(weights, "output_head.param_projection.proj.linear2", outputs, inside, NOISE * sqrtf((float)inside), 0);
+    add_linear(weights, skip, outputs, size->width, 0, 0);
     for (int i = 0; i < outputs; i++) {
         double opening = sqrt((i / TOTO2_LEVELS + 1) / (double)size->patch);
 
-        set(weights, skip, i, CARRIED, exact);
+        set(weights, skip, i, CARRIED, carried);
         set_bias(weights, skip, i, (double)BAND * opening * NORMAL[i % TOTO2_LEVELS] * exact);
     }
 }
