@@ -190,6 +190,7 @@ ONE_KERNEL(attention)
 ONE_KERNEL(group_attention)
 ONE_KERNEL(causal_scale)
 ONE_KERNEL(causal_scale_extend)
+ONE_KERNEL(causal_patch)
 ONE_KERNEL(student_t)
 ONE_KERNEL(override)
 ONE_KERNEL(summarize)
@@ -248,6 +249,7 @@ static const backend_vtable_t cuda_vtable = {
     .group_attention = cuda_group_attention,
     .causal_scale = cuda_causal_scale,
     .causal_scale_extend = cuda_causal_scale_extend,
+    .causal_patch = cuda_causal_patch,
     .student_t = cuda_student_t,
     .override = cuda_override,
     .summarize = cuda_summarize,

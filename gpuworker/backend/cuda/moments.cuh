@@ -53,4 +53,40 @@ template <typename F> static __device__ __forceinline__ moments_t moments_of_pat
     return set;
 }
 
+static __device__ __forceinline__ moments_t moments_shuffle_up(const moments_t &set, int offset)
+{
+    moments_t from = {__shfl_up_sync(0xffffffffu, set.count, offset), __shfl_up_sync(0xffffffffu, set.sum, offset),
+                      __shfl_up_sync(0xffffffffu, set.m2, offset)};
+    return from;
+}
+
+static __device__ __forceinline__ moments_t moments_broadcast(const moments_t &set, int lane)
+{
+    moments_t from = {__shfl_sync(0xffffffffu, set.count, lane), __shfl_sync(0xffffffffu, set.sum, lane),
+                      __shfl_sync(0xffffffffu, set.m2, lane)};
+    return from;
+}
+
+/* sets[i] becomes the join of sets[0 .. i]; one warp. */
+static __device__ void moments_scan(moments_t *sets, int count)
+{
+    int lane = (int)threadIdx.x % WARP;
+    moments_t before = {};
+
+    for (int first = 0; first < count; first += WARP) {
+        moments_t set = {};
+        if (first + lane < count)
+            set = sets[first + lane];
+        for (int offset = 1; offset < WARP; offset *= 2) {
+            moments_t left = moments_shuffle_up(set, offset);
+            if (lane >= offset)
+                set = moments_join(left, set);
+        }
+        set = moments_join(before, set);
+        if (first + lane < count)
+            sets[first + lane] = set;
+        before = moments_broadcast(set, WARP - 1);
+    }
+}
+
 #endif
