@@ -51,7 +51,7 @@ typedef struct {
 
 typedef struct {
     char name[CONFIG_NAME_BYTES];    /* [model.NAME]: the name in topics */
-    char path[CONFIG_TEXT_BYTES];    /* checkpoint directory, relative to the config file; "naive" is built in */
+    char path[CONFIG_TEXT_BYTES];    /* checkpoint directory, relative to the config file; "naive", "default": built in */
     char symbols[CONFIG_TEXT_BYTES]; /* patterns of the symbols it forecasts: "BTC-USD,ETH*", no blanks */
     char fields
         [CONFIG_TEXT_BYTES]; /* bar fields fed in as variates, the target first: "close,volume", no blanks or doubles; empty: the model's own */

@@ -45,7 +45,7 @@ static const char *const precision_words[] = {"auto", "fp32", "bf16", NULL};
 static const char *const field_words[] = {"open", "high", "low", "close", "volume", "amount", NULL};
 static const char *const day_words[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun", NULL};
 static const char *const feed_path_words[] = {"-", NULL};
-static const char *const model_path_words[] = {"naive", NULL};
+static const char *const model_path_words[] = {"naive", "default", NULL};
 
 #define MS  1e6
 #define S   1e9
@@ -139,7 +139,8 @@ const config_key_t config_keys[] = {
      .doc = "Replay at so many time steps a second instead, whatever the interval. 0: as speed says."},
 
     {CONFIG_SECTION_MODEL, "path", CONFIG_VALUE_PATH, "", MODEL(path), .sample = "naive", .words = model_path_words,
-     .doc = "Checkpoint folder as published (config.json and model.safetensors), or naive: the built-in random walk. Required."},
+     .doc = "Checkpoint folder as published (config.json and model.safetensors), naive: the built-in random walk, or default: the "
+            "small model that comes with Barcast. Required."},
     {CONFIG_SECTION_MODEL, "symbols", CONFIG_VALUE_WORDS, "*", MODEL(symbols),
      .doc = "Symbols that it forecasts. A list may go on in indented lines."},
     {CONFIG_SECTION_MODEL, "fields", CONFIG_VALUE_WORDS, "", MODEL(fields), .words = field_words,

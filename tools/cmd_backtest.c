@@ -196,7 +196,7 @@ static int run_all(run_t *run, const backtest_plan_t *plan, const char *const *p
 
 int cmd_backtest(int argc, char **argv)
 {
-    arguments_t arguments = {.model = "naive",
+    arguments_t arguments = {.model = "default",
                              .field = "close",
                              .device = "auto",
                              .precision = "auto",
@@ -205,7 +205,7 @@ int cmd_backtest(int argc, char **argv)
                              .samples = 256,
                              .costs = 2};
     const option_t table[] = {
-        {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, or naive"},
+        {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, naive, or default: the one that comes with Barcast"},
         {"context", OPTION_U32, &arguments.context, "BARS", "how many bars every forecaster sees"},
         {"horizon", OPTION_U32, &arguments.horizon, "BARS", "how far to forecast; steps 1, 5, 24 and this one are reported"},
         {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw, for models that draw their quantiles"},

@@ -295,7 +295,7 @@ static void print(const arguments_t *arguments, const forecast_t *forecast)
 
 int cmd_forecast(int argc, char **argv)
 {
-    arguments_t arguments = {.model = "naive",
+    arguments_t arguments = {.model = "default",
                              .device = "auto",
                              .precision = "auto",
                              .quantiles = "0.1,0.5,0.9",
@@ -310,7 +310,7 @@ int cmd_forecast(int argc, char **argv)
     const option_t table[] = {
         {"input", OPTION_TEXT, &arguments.input, "FILE", "bars: CSV with a header line, or .ndjson"},
         {"symbol", OPTION_TEXT, &arguments.symbol, "S", "which one, when the file has several"},
-        {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, or naive"},
+        {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, naive, or default: the one that comes with Barcast"},
         {"horizon", OPTION_U32, &arguments.horizon, "BARS", "how far to forecast"},
         {"context", OPTION_U32, &arguments.context, "BARS", "how many of the newest bars to look at"},
         {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw; 0: the mean alone, where the model draws its quantiles"},

@@ -1,6 +1,7 @@
 /* The families and how a model is found among them. */
 #include "gpuworker/model/model.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,8 +9,8 @@
 #include "base/text.h"
 #include "gpuworker/model/families.h"
 
-const model_family_t *const model_families[] = {&naive_family,  &toto1_family, &sundial_family, &chronos2_family, &toto2_family,
-                                                &kronos_family, NULL};
+const model_family_t *const model_families[] = {&naive_family,        &toto1_family, &sundial_family, &chronos2_family,
+                                                &chronos_bolt_family, &toto2_family, &kronos_family,  NULL};
 
 static const model_family_t *family_of(const checkpoint_t *checkpoint)
 {
@@ -23,6 +24,7 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
 {
     const model_family_t *family;
     checkpoint_t *checkpoint;
+    char default_dir[PATH_MAX];
     int rc;
 
     if (precision == BACKEND_BF16 && !backend_has_bf16(backend))
@@ -30,6 +32,11 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
     if (strcmp(dir, naive_family.name) == 0) {
         snprintf(revision, 17, "%016d", 1);
         return naive_family.load(backend, NULL, precision, out);
+    }
+    if (strcmp(dir, "default") == 0) {
+        if (model_default_dir(default_dir, sizeof default_dir) < 0)
+            return MODEL_ERR_CHECKPOINT;
+        dir = default_dir;
     }
     if (checkpoint_open(dir, &checkpoint) < 0)
         return MODEL_ERR_CHECKPOINT;

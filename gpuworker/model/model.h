@@ -141,8 +141,11 @@ typedef struct {
     backend_t *backend;
 } model_base_t;
 
-/* Loads DIR ("naive" for the built-in one): finds the family by config.json. The checkpoint is closed again when the weights are up;
- * *revision (17 bytes) gets its revision. */
+/* DIR of the model that comes with Barcast, into `out`; the name "default" stands for it. Fails when `room` bytes are too few. */
+int model_default_dir(char *out, size_t room);
+
+/* Loads DIR ("naive" for the built-in one, "default" for the one that comes with Barcast): finds the family by config.json. The checkpoint is
+ * closed again when the weights are up; *revision (17 bytes) gets its revision. */
 int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17]);
 void model_unload(model_t *model);
 const model_family_t *model_family(const model_t *model);
