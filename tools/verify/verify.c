@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 
-static const verify_family_t *const families[] = {&verify_toto1, &verify_sundial, &verify_chronos2,
-                                                  &verify_toto2, &verify_kronos,  NULL};
+static const verify_family_t *const families[] = {
+    &verify_toto1, &verify_sundial, &verify_chronos2, &verify_chronos_bolt, &verify_toto2, &verify_kronos, NULL};
 
 enum { PATH_BYTES = 4096 };
 

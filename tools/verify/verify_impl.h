@@ -50,7 +50,7 @@ typedef struct {
     const verify_exception_t *exceptions; /* ended by a NULL name */
 } verify_family_t;
 
-extern const verify_family_t verify_toto2, verify_chronos2, verify_sundial;
+extern const verify_family_t verify_toto2, verify_chronos2, verify_chronos_bolt, verify_sundial;
 
 /* The expected tensor of that name, NULL when the case has none. */
 verify_tensor_t *verify_expected(verify_case_t *run, const char *name);
