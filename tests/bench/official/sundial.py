@@ -1,0 +1,84 @@
+"""Sundial by the official classes of Apache IoTDB: DIR is its iotdb-core/ainode, which holds the package `ainode`; needs transformers (4.40 is what
+the published checkpoint was saved with).
+
+The classes are used as their own generate() uses them for a horizon within one round: the scaled context goes through the decoder once, and the
+flow draws all samples. generate() itself is tied to the transformers of its day; it would add its bookkeeping, no work on the device.
+"""
+import json
+import os
+import sys
+import types
+
+import torch
+
+NAME = "sundial"
+CASES = "1:2880:96:20,1:512:96:20,64:2880:96:20"
+AGREEMENT = (8, 2880, 96, 20)
+RESULT = "samples"
+NOISE_SEED = 20261121
+
+
+def matches(config):
+    return config.get("model_type") == "sundial"
+
+
+def silence_logger():
+    """The modelling code imports a logger that wants a whole IoTDB node around it."""
+
+    class Logger:
+        def __getattr__(self, name):
+            return lambda *arguments, **keywords: None
+
+    log = types.ModuleType("ainode.core.log")
+    log.Logger = Logger
+    sys.modules["ainode.core.log"] = log
+
+
+def load(path, model_dir, device):
+    sys.path.insert(0, path)
+    silence_logger()
+    from ainode.core.model.sundial.configuration_sundial import SundialConfig  # noqa: the user gives the path
+    from ainode.core.model.sundial.modeling_sundial import SundialForPrediction
+    from safetensors.torch import load_file
+
+    with open(os.path.join(model_dir, "config.json")) as file:
+        model = SundialForPrediction(SundialConfig(**json.load(file)))
+    model.load_state_dict(load_file(os.path.join(model_dir, "model.safetensors")))
+    return model.to(device).eval()
+
+
+def forecaster(model, series, horizon, samples):
+    context = series[:, 0]
+
+    def forecast():
+        mean = context.mean(dim=-1, keepdim=True)
+        deviation = context.std(dim=-1, keepdim=True, unbiased=False) + 1e-5
+        output = model(
+            input_ids=(context - mean) / deviation, use_cache=False, return_dict=True, max_output_length=horizon, num_samples=samples
+        )
+        return output.logits.float() * deviation.unsqueeze(1) + mean.unsqueeze(1)
+
+    return forecast
+
+
+def compile(model):
+    """The flow's network runs once a step and is what compilation gains by."""
+    plain = model.flow_loss.net
+    model.flow_loss.net = torch.compile(plain, mode="reduce-overhead")
+
+    def undo():
+        model.flow_loss.net = plain
+
+    return undo
+
+
+def inputs(model, series, horizon, samples):
+    """The flow draws its noise from the CPU's generator: the same seed, the same noise."""
+    torch.manual_seed(NOISE_SEED)
+    return {"context": series[:, 0], "noise_round0": torch.randn(series.shape[0] * samples, model.flow_loss.in_channels)}
+
+
+def expected(model, series, horizon, samples):
+    torch.manual_seed(NOISE_SEED)
+    drawn = forecaster(model, series, horizon, samples)()
+    return {RESULT: drawn, "mean": drawn.mean(dim=1)}
