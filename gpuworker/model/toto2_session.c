@@ -250,9 +250,6 @@ static int check_shape(const model_t *model, const model_shape_t *shape)
 
     if (shape->precision != model->precision)
         return error_set(MODEL_ERR_SHAPE, "toto2: the session's precision is not the one that the model was loaded with");
-    if (shape->exogenous >= shape->variates)
-        return error_set(MODEL_ERR_SHAPE, "toto2: %u exogenous variates of %u: at least one must be forecast", shape->exogenous,
-                         shape->variates);
     if (shape->options.decode_block % patch != 0)
         return error_set(MODEL_ERR_SHAPE, "toto2: decode_block is %u, expected a multiple of the patch, %lld",
                          shape->options.decode_block, (long long)patch);
