@@ -1,6 +1,7 @@
 #include "gpuworker/scorer.h"
 
 #include "base/error.h"
+#include "base/normal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,20 +21,6 @@ struct scorer {
     float *quantiles;   /* [symbols_max][level_count][steps] */
     shm_score_t score;
 };
-
-/* By bisection: it runs once a level. */
-static double normal_quantile(double p)
-{
-    double low = -40, high = 40;
-    for (int i = 0; i < 100; i++) {
-        double middle = (low + high) / 2;
-        if (erfc(-middle / sqrt(2)) / 2 < p)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
 
 int scorer_open(uint32_t level_count, const double *levels, uint32_t horizon, scorer_t **out)
 {

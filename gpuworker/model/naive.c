@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/normal.h"
 #include "gpuworker/model/families.h"
 #include "gpuworker/model/parts.h"
 
@@ -43,21 +44,6 @@ static void naive_info(const model_t *model, model_info_t *out)
 {
     (void)model;
     *out = (model_info_t){.family = naive_family.name, .patch = 1, .quantiles_without_samples = true};
-}
-
-/* The inverse of the standard normal distribution function, by bisection: it runs once a level, when a session opens. */
-static double normal_quantile(double p)
-{
-    double low = -40, high = 40;
-
-    for (int i = 0; i < 80; i++) {
-        double middle = (low + high) / 2;
-        if (erfc(-middle / sqrt(2)) / 2 < p)
-            low = middle;
-        else
-            high = middle;
-    }
-    return (low + high) / 2;
 }
 
 static int write_levels(model_state_t *state)

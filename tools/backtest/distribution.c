@@ -2,20 +2,6 @@
 
 #include <math.h>
 
-double distribution_normal_quantile(double p)
-{
-    double low = -40, high = 40;
-
-    for (int i = 0; i < 80; i++) {
-        double middle = (low + high) / 2;
-        if (erfc(-middle / sqrt(2)) / 2 < p)
-            low = middle;
-        else
-            high = middle;
-    }
-    return (low + high) / 2;
-}
-
 /* The continued fraction of the incomplete beta function (Abramowitz and Stegun 26.5.8), evaluated from the front by Lentz's method. It converges
  * fast for x < (a + 1) / (a + b + 2). */
 static double beta_fraction(double a, double b, double x)

@@ -2,9 +2,6 @@
 #ifndef BARCAST_TOOLS_BACKTEST_DISTRIBUTION_H
 #define BARCAST_TOOLS_BACKTEST_DISTRIBUTION_H
 
-/* Inverse of the standard normal distribution function, 0 < p < 1; to the last digits. */
-double distribution_normal_quantile(double p);
-
 /* P(T <= x) of Student's t with df > 0 degrees of freedom (not necessarily whole), to 1e-10. */
 double distribution_t_cdf(double x, double df);
 

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/normal.h"
 #include "tools/backtest/baselines.h"
 #include "tools/backtest/distribution.h"
 #include "tools/backtest/garch.h"
@@ -170,7 +171,7 @@ static void walks_have_the_variances_that_the_header_promises(void **state)
     for (int t = 0; t < COUNT; t++)
         values[t] = t == 0 ? 100 : values[t - 1] + (t % 2 ? 3 : -1);
     out = forecast_of(values, false, 4);
-    z = distribution_normal_quantile(0.9);
+    z = normal_quantile(0.9);
     is_near(quantile_of(out, BASELINE_NAIVE, LEVEL_50, 7), 165, 1e-4);
     is_near(quantile_of(out, BASELINE_NAIVE, LEVEL_90, 1), 165 + z * sqrt(square), 1e-4);
     is_near(quantile_of(out, BASELINE_NAIVE, LEVEL_90, 9), 165 + z * sqrt(square) * 3, 1e-4);
@@ -179,7 +180,7 @@ static void walks_have_the_variances_that_the_header_promises(void **state)
     ewma = square;
     for (int t = 1; t < COUNT; t++)
         ewma = 0.94 * ewma + 0.06 * (t % 2 ? 9 : 1);
-    is_near(quantile_of(out, BASELINE_EWMA, LEVEL_75, 4), 165 + 2 * sqrt(ewma) * distribution_normal_quantile(0.75), 1e-4);
+    is_near(quantile_of(out, BASELINE_EWMA, LEVEL_75, 4), 165 + 2 * sqrt(ewma) * normal_quantile(0.75), 1e-4);
     /* four bars earlier the value was lower by 4, always: season 4 repeats the last four, without any spread but that */
     is_near(quantile_of(out, BASELINE_SEASONAL, LEVEL_50, 1), values[COUNT - 4], 1e-4);
     is_near(quantile_of(out, BASELINE_SEASONAL, LEVEL_50, 6), values[COUNT - 3], 1e-4);
