@@ -9,7 +9,8 @@
  * The official code recomputes the window of the last W tokens for every token of every path. The features of a token depend on those before
  * it only, and its rotary positions on differences only, so as long as the window holds all tokens nothing of them changes: the context
  * is computed once a series, and shared by its paths; later tokens are computed once. When the window begins to roll, its oldest
- * token leaves, and with it all features change: from then on it is recomputed as the official code does.
+ * token leaves, and with it all features change: from then on it is recomputed as the official code does, but what is left of the
+ * context in it still once a series.
  *
  * Letters in shape comments: B series, N paths a series, T context bars, W window, K = min(T, W) context tokens in the window, C = K + horizon,
  * D width, H heads, d head size, F hidden width of the MLP, V1 and V2 the vocabularies. */
@@ -39,10 +40,20 @@ static backend_tensor_t table_of(const backend_tensor_t *tensor, int64_t entries
     return (backend_tensor_t){.data = tensor->data, .dtype = tensor->dtype, .rank = 2, .dim = {entries, width}};
 }
 
-/* Padding of the rolled window when a path has `step` generated tokens. */
-static backend_tensor_t rolled_first(const model_state_t *state, int64_t step)
+/* The rotary table's rows of the columns from `column` on. */
+static backend_tensor_t columns_from(const model_state_t *state, int64_t column)
 {
-    return backend_tensor_from(&state->first_rolled, (step - state->cached) * kronos_path_rows(state));
+    backend_tensor_t view = state->column_index;
+
+    view.data = (int32_t *)view.data + column;
+    return view;
+}
+
+/* Of the caches, what a window with fewer context tokens needs. */
+static void shorten(backend_kv_t *kv, int64_t count, int64_t context)
+{
+    for (int64_t i = 0; i < count; i++)
+        kv[i].prefix_k.dim[2] = kv[i].prefix_v.dim[2] = context;
 }
 
 /* ---- taps ----------------------------------------------------------------------------------------------------------------------- */
@@ -140,7 +151,7 @@ static int tokenise(model_state_t *state)
                           .rows = batch,
                           .tokens = context,
                           .samples = 1,
-                          .index = &state->window_index,
+                          .index = &state->column_index,
                           .first = &state->first_bar,
                           .kv = &state->encoder_kv,
                           .tap_name = "tok.encoder"};
@@ -261,8 +272,8 @@ static int project_dependency(model_state_t *state, const backend_tensor_t *hidd
     return MODEL_OK;
 }
 
-static backend_attention_t dependency_attention(const model_state_t *state, backend_attention_mode_t mode, int64_t rows,
-                                                int64_t tokens, int64_t samples, backend_kv_t *kv, const backend_tensor_t *first)
+static backend_attention_t dependency_attention(model_state_t *state, backend_attention_mode_t mode, int64_t rows, int64_t tokens,
+                                                int64_t samples, const backend_tensor_t *first)
 {
     int64_t head_dim = state->model->predictor.width / KRONOS_DEPENDENCY_HEADS;
 
@@ -276,20 +287,8 @@ static backend_attention_t dependency_attention(const model_state_t *state, back
                                  .heads = KRONOS_DEPENDENCY_HEADS,
                                  .head_dim = (int)head_dim,
                                  .scale = 1.0f / sqrtf((float)head_dim),
-                                 .kv = kv,
+                                 .kv = &state->dependency_kv,
                                  .first = first};
-}
-
-/* Puts the keys and values of all hidden states [rows][tokens][D] into the dependency layer's cache. */
-static int store_dependency(model_state_t *state, int64_t rows, int64_t tokens, backend_kv_t *kv, const backend_tensor_t *first)
-{
-    backend_attention_t op = dependency_attention(state, BACKEND_ATTENTION_STORE, rows, tokens, 1, kv, first);
-    int rc = project_dependency(state, &state->predictor_work.hidden, rows * tokens);
-
-    if (rc < 0)
-        return rc;
-    TRY(backend_attention(state->backend, &op));
-    return MODEL_OK;
 }
 
 /* ---- features to the next token ----------------------------------------------------------------------------------------------------- */
@@ -318,15 +317,14 @@ static int draw(model_state_t *state, int part, int64_t step, const backend_tens
     return show_integers(state, part == PART_1 ? "steps.s1_ids" : "steps.s2_ids", (int)step, &at, rows, 1, state->columns);
 }
 
-/* Where the features of each path's last token are, and what the dependency layer sees of all: QUERY sees its prefix, DECODE first appends
- * the keys and values of this token, which lie in qkv already. */
+/* What a step predicts from: `tokens` features of each path, of which the last count, and what the dependency layer sees. In QUERY its
+ * prefix holds all keys; in DECODE and EXTEND those of the tokens lie in qkv and are appended, from tail position *append on. */
 typedef struct {
-    int64_t step; /* the generated token that this predicts: 0 .. horizon - 1 */
-    backend_tensor_t last;
-    int64_t last_stride;
+    int64_t step; /* the generated token that is predicted: 0 .. horizon - 1 */
+    const backend_tensor_t *hidden;
+    int64_t tokens;
     backend_attention_mode_t mode;
-    int64_t samples;
-    backend_kv_t *kv;
+    const backend_tensor_t *append;
     const backend_tensor_t *first;
 } last_t;
 
@@ -335,13 +333,16 @@ static int predict(model_state_t *state, const last_t *at)
 {
     const model_t *model = state->model;
     int64_t width = model->predictor.width, rows = kronos_path_rows(state), stride = width + kronos_vocabulary(model, PART_1);
-    backend_tensor_t logits = backend_tensor_from(&state->first_head, width), step = step_at(state, at->step), before;
-    backend_attention_t attention = dependency_attention(state, at->mode, rows, 1, at->samples, at->kv, at->first);
+    int64_t before = (at->tokens - 1) * width; /* elements of a path before its last token */
+    backend_tensor_t logits = backend_tensor_from(&state->first_head, width), step = step_at(state, at->step);
+    backend_attention_t attention = dependency_attention(state, at->mode, rows, at->tokens, state->paths, at->first);
     int rc;
 
-    TRY(backend_linear(state->backend, &(backend_linear_t){.x = at->last,
+    attention.step = at->append;
+    attention.step_tokens = at->tokens;
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = backend_tensor_from(at->hidden, before),
                                                            .rows = rows,
-                                                           .x_stride = at->last_stride,
+                                                           .x_stride = at->tokens * width,
                                                            .norm = {BACKEND_NORM_RMS, &model->norm, NULL, KRONOS_NORM_EPS},
                                                            .weight = &model->first,
                                                            .bias = &model->first_bias,
@@ -357,16 +358,13 @@ static int predict(model_state_t *state, const last_t *at)
                                                          .rows = rows,
                                                          .tokens = 1,
                                                          .width = width,
-                                                         .y = state->predictor_work.qkv,
-                                                         .y_stride = 3 * width,
+                                                         .y = backend_tensor_from(&state->predictor_work.qkv, 3 * before),
+                                                         .y_stride = at->tokens * 3 * width,
                                                          .step = &step}));
-    if (at->mode == BACKEND_ATTENTION_DECODE) {
-        before = step_at(state, at->step - 1);
-        attention.step = &before;
-    }
     TRY(backend_attention(state->backend, &attention));
-    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->predictor_work.mixed,
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = backend_tensor_from(&state->predictor_work.mixed, before),
                                                            .rows = rows,
+                                                           .x_stride = at->tokens * width,
                                                            .weight = &model->mix,
                                                            .bias = &model->mix_bias,
                                                            .residual = &state->first_head,
@@ -387,110 +385,113 @@ static int predict(model_state_t *state, const last_t *at)
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------------------------- */
 
-/* The context, once a series; its last features, once a path, predict the first tokens. */
+/* `tokens` context tokens from `column` on, once a series, into all caches: as their prefix. */
+static int run_context(model_state_t *state, int64_t column, int64_t tokens, const backend_tensor_t *first, const char *tap_name)
+{
+    int64_t batch = state->shape.batch;
+    backend_tensor_t index = columns_from(state, column);
+    backend_attention_t store = dependency_attention(state, BACKEND_ATTENTION_STORE, batch, tokens, 1, first);
+    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
+                          .rows = batch,
+                          .tokens = tokens,
+                          .samples = 1,
+                          .index = &index,
+                          .first = first,
+                          .kv = state->predictor_kv,
+                          .kv_stride = 1,
+                          .tap_name = tap_name};
+    int rc;
+
+    if ((rc = embed_tokens(state, batch, state->paths * state->columns, tokens, column, NULL)) < 0 ||
+        (rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
+                               &state->tap)) < 0 ||
+        (rc = project_dependency(state, &state->predictor_work.hidden, batch * tokens)) < 0)
+        return rc;
+    TRY(backend_attention(state->backend, &store));
+    return MODEL_OK;
+}
+
+/* `tokens` generated tokens of every path, from the *append-th on, into the caches' tails; their features predict token `step`. */
+static int run_paths(model_state_t *state, int64_t step, int64_t tokens, const backend_tensor_t *append,
+                     const backend_tensor_t *first)
+{
+    int64_t rows = kronos_path_rows(state);
+    backend_attention_mode_t mode = tokens == 1 ? BACKEND_ATTENTION_DECODE : BACKEND_ATTENTION_EXTEND;
+    kronos_pass_t pass = {.mode = mode,
+                          .rows = rows,
+                          .tokens = tokens,
+                          .samples = state->paths,
+                          .index = mode == BACKEND_ATTENTION_DECODE ? &state->path_index : &state->extend_index,
+                          .first = first,
+                          .step = append,
+                          .kv = state->predictor_kv,
+                          .kv_stride = 1};
+    last_t last = {
+        .step = step, .hidden = &state->predictor_work.hidden, .tokens = tokens, .mode = mode, .append = append, .first = first};
+    int rc;
+
+    if ((rc = embed_tokens(state, rows, state->columns, tokens, state->kept, append)) < 0 ||
+        (rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
+                               &state->tap)) < 0 ||
+        (rc = project_dependency(state, &state->predictor_work.hidden, rows * tokens)) < 0)
+        return rc;
+    return predict(state, &last);
+}
+
+/* The whole context; its last features, once a path, predict the first tokens. */
 static int prefill(model_state_t *state)
 {
     const kronos_stack_t *stack = &state->model->predictor;
-    int64_t batch = state->shape.batch, kept = state->kept, rows = kronos_path_rows(state);
-    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
-                          .rows = batch,
-                          .tokens = kept,
-                          .samples = 1,
-                          .index = &state->window_index,
-                          .first = &state->first_token,
-                          .kv = state->predictor_kv,
-                          .kv_stride = 1,
-                          .tap_name = "step0.layer"};
-    last_t last = {.last = state->branch,
-                   .mode = BACKEND_ATTENTION_QUERY,
-                   .samples = state->paths,
-                   .kv = &state->dependency_kv,
-                   .first = &state->first_token};
+    int64_t tokens = state->shape.batch * state->kept, rows = kronos_path_rows(state);
+    last_t last = {.hidden = &state->branch, .tokens = 1, .mode = BACKEND_ATTENTION_QUERY, .first = &state->first_token};
     int rc;
 
-    if ((rc = show_embeddings(state)) < 0 || (rc = embed_tokens(state, batch, state->paths * state->columns, kept, 0, NULL)) < 0 ||
-        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
-        (rc = show_norm(state, "step0.final_norm", 0, &state->predictor_work.hidden, 0, &state->model->norm, batch, kept)) < 0 ||
-        (rc = store_dependency(state, batch, kept, &state->dependency_kv, &state->first_token)) < 0)
+    shorten(state->predictor_kv, stack->count, state->kept);
+    shorten(&state->dependency_kv, 1, state->kept);
+    if ((rc = show_embeddings(state)) < 0 || (rc = run_context(state, 0, state->kept, &state->first_token, "step0.layer")) < 0 ||
+        (rc = show_norm(state, "step0.final_norm", 0, &state->predictor_work.hidden, 0, &state->model->norm, state->shape.batch,
+                        state->kept)) < 0)
         return rc;
-    TRY(backend_embed(state->backend,
-                      &(backend_embed_t){.table = {table_of(&state->predictor_work.hidden, batch * kept, stack->width)},
-                                         .count = 1,
-                                         .indices = state->branch_index,
-                                         .rows = rows,
-                                         .tokens = rows,
-                                         .width = stack->width,
-                                         .y = state->branch}));
+    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {table_of(&state->predictor_work.hidden, tokens, stack->width)},
+                                                         .count = 1,
+                                                         .indices = state->branch_index,
+                                                         .rows = rows,
+                                                         .tokens = rows,
+                                                         .width = stack->width,
+                                                         .y = state->branch}));
     return predict(state, &last);
 }
 
 /* Appends each path's newest token to the caches and predicts the next one. */
 static int decode(model_state_t *state, int64_t step)
 {
-    const kronos_stack_t *stack = &state->model->predictor;
-    int64_t rows = kronos_path_rows(state);
-    backend_tensor_t before = step_at(state, step - 1);
-    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_DECODE,
-                          .rows = rows,
-                          .tokens = 1,
-                          .samples = state->paths,
-                          .index = &state->path_index,
-                          .first = &state->first_token,
-                          .step = &before,
-                          .kv = state->predictor_kv,
-                          .kv_stride = 1};
-    last_t last = {.step = step,
-                   .last = state->predictor_work.hidden,
-                   .mode = BACKEND_ATTENTION_DECODE,
-                   .samples = state->paths,
-                   .kv = &state->dependency_kv,
-                   .first = &state->first_token};
-    int rc;
+    backend_tensor_t newest = step_at(state, step - 1);
 
-    if ((rc = embed_tokens(state, rows, state->columns, 1, state->kept, &before)) < 0 ||
-        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
-        (rc = project_dependency(state, &state->predictor_work.hidden, rows)) < 0)
-        return rc;
-    return predict(state, &last);
+    return run_paths(state, step, 1, &newest, &state->first_token);
 }
 
-/* Recomputes the last W tokens of every path, alone in their window, and predicts the next one. */
+/* Recomputes the last W tokens, alone in their window: the context tokens among them once a series, then the `step` generated ones of every
+ * path. What the caches held is of no more use. */
 static int roll(model_state_t *state, int64_t step)
 {
-    const kronos_stack_t *stack = &state->model->predictor;
-    int64_t rows = kronos_path_rows(state), window = state->window;
-    backend_tensor_t first = rolled_first(state, step);
-    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
-                          .rows = rows,
-                          .tokens = window,
-                          .samples = 1,
-                          .index = &state->window_index,
-                          .first = &first,
-                          .kv = &state->rolled_kv};
-    last_t last = {.step = step,
-                   .last = backend_tensor_from(&state->predictor_work.hidden, (window - 1) * stack->width),
-                   .last_stride = window * stack->width,
-                   .mode = BACKEND_ATTENTION_QUERY,
-                   .samples = 1,
-                   .kv = &state->rolled_dependency_kv,
-                   .first = &first};
+    int64_t context = state->window - step;
+    backend_tensor_t begin = step_at(state, 0);
+    backend_tensor_t first = backend_tensor_from(&state->first_rolled, (step - state->cached) * state->shape.batch);
     int rc;
 
-    if ((rc = embed_tokens(state, rows, state->columns, window, state->kept + step - window, NULL)) < 0 ||
-        (rc = kronos_stack_run(state->backend, stack, &state->predictor_rope, &state->predictor_work, &pass, &state->tap)) < 0 ||
-        (rc = store_dependency(state, rows, window, &state->rolled_dependency_kv, &first)) < 0)
-        return rc;
-    return predict(state, &last);
+    shorten(state->predictor_kv, state->model->predictor.count, context);
+    shorten(&state->dependency_kv, 1, context);
+    rc = run_context(state, state->kept - context, context, &first, NULL);
+    return rc < 0 ? rc : run_paths(state, step, step, &begin, &first);
 }
 
 /* ---- tokens to bars ------------------------------------------------------------------------------------------------------------------- */
 
-/* The tokenizer's decoder over `tokens` columns from `column` on of `rows` sequences: decoder_work.hidden. */
-static int run_decoder(model_state_t *state, kronos_pass_t *pass, int64_t stride, int64_t column)
+/* The tokenizer's decoder over the columns from `column` on, of sequences whose tokens lie `stride` apart, to decoder_work.hidden. */
+static int run_decoder(model_state_t *state, const kronos_pass_t *pass, int64_t stride, int64_t column)
 {
     const model_t *model = state->model;
 
-    pass->tap_name = "decode.decoder";
     TRY(backend_embed(state->backend, &(backend_embed_t){.table = {model->code[0].tensor, model->code[1].tensor},
                                                          .count = PART_TIME,
                                                          .indices = tokens_from(state, PART_1, column),
@@ -521,52 +522,38 @@ static int decode_head(model_state_t *state, const kronos_pass_t *pass)
     return show(state, "decode.head", pass->tap_step, &state->decoded, pass->rows, pass->tokens, KRONOS_FIELDS);
 }
 
-/* All tokens are in the window: the context's, once a series, then the generated ones, once a path. decoded [B·N][horizon][6] */
-static int decode_all(model_state_t *state)
+/* The last W tokens at most: those of the context, once a series, then the generated ones, once a path. decoded [B·N][horizon][6] */
+static int decode_bars(model_state_t *state)
 {
-    backend_tensor_t begin = step_at(state, 0);
+    int64_t column = state->kept - state->decoded_context;
+    backend_tensor_t begin = step_at(state, 0), index = columns_from(state, column);
     kronos_pass_t context = {.mode = BACKEND_ATTENTION_PREFILL,
                              .rows = state->shape.batch,
-                             .tokens = state->kept,
+                             .tokens = state->decoded_context,
                              .samples = 1,
-                             .index = &state->window_index,
-                             .first = &state->first_token,
+                             .index = &index,
+                             .first = &state->first_decoded,
                              .kv = state->decoder_kv,
-                             .kv_stride = 1};
+                             .kv_stride = 1,
+                             .tap_name = "decode.decoder"};
     kronos_pass_t generated = {.mode = BACKEND_ATTENTION_EXTEND,
                                .rows = kronos_path_rows(state),
                                .tokens = state->shape.horizon,
                                .samples = state->paths,
                                .index = &state->extend_index,
-                               .first = &state->first_token,
+                               .first = &state->first_decoded,
                                .step = &begin,
                                .kv = state->decoder_kv,
                                .kv_stride = 1,
+                               .tap_name = "decode.decoder",
                                .tap_step = 1};
     int rc;
 
-    if ((rc = run_decoder(state, &context, state->paths * state->columns, 0)) < 0 ||
+    if ((rc = run_decoder(state, &context, state->paths * state->columns, column)) < 0 ||
         (state->tap.call != NULL && (rc = decode_head(state, &context)) < 0) || /* these bars are known */
         (rc = run_decoder(state, &generated, state->columns, state->kept)) < 0)
         return rc;
     return decode_head(state, &generated);
-}
-
-/* The last W tokens of every path. decoded [B·N][W][6] */
-static int decode_window(model_state_t *state)
-{
-    backend_tensor_t first = rolled_first(state, state->shape.horizon);
-    kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
-                          .rows = kronos_path_rows(state),
-                          .tokens = state->window,
-                          .samples = 1,
-                          .index = &state->window_index,
-                          .first = &first,
-                          .kv = state->decoder_kv,
-                          .tap_step = 1};
-    int rc = run_decoder(state, &pass, state->columns, state->columns - state->window);
-
-    return rc < 0 ? rc : decode_head(state, &pass);
 }
 
 /* ---- the forecast --------------------------------------------------------------------------------------------------------------------- */
@@ -576,18 +563,16 @@ static int finish(model_state_t *state)
 {
     const model_shape_t *shape = &state->shape;
     bool quantiles = shape->quantile_count > 0;
-    int64_t horizon = shape->horizon, tokens = state->decode_last ? state->window : horizon;
+    int64_t horizon = shape->horizon;
 
-    TRY(backend_transpose(state->backend,
-                          &(backend_transpose_t){.x = backend_tensor_from(&state->decoded, (tokens - horizon) * KRONOS_FIELDS),
-                                                 .loc = &state->loc,
-                                                 .scale = &state->scale,
-                                                 .rows = kronos_path_rows(state),
-                                                 .tokens = horizon,
-                                                 .channels = KRONOS_FIELDS,
-                                                 .x_stride = tokens * KRONOS_FIELDS,
-                                                 .rows_each = state->paths,
-                                                 .y = state->paths_out}));
+    TRY(backend_transpose(state->backend, &(backend_transpose_t){.x = state->decoded,
+                                                                 .loc = &state->loc,
+                                                                 .scale = &state->scale,
+                                                                 .rows = kronos_path_rows(state),
+                                                                 .tokens = horizon,
+                                                                 .channels = KRONOS_FIELDS,
+                                                                 .rows_each = state->paths,
+                                                                 .y = state->paths_out}));
     TRY(backend_summarize(state->backend, &(backend_summarize_t){.paths = state->paths_out,
                                                                  .path_stride = horizon,
                                                                  .series = shape->batch,
@@ -610,7 +595,7 @@ static int kronos_forecast(model_state_t *state)
     for (int64_t step = 1; step < state->shape.horizon; step++)
         if ((rc = step < state->cached ? decode(state, step) : roll(state, step)) < 0)
             return rc;
-    if ((rc = state->decode_last ? decode_window(state) : decode_all(state)) < 0 || (rc = finish(state)) < 0)
+    if ((rc = decode_bars(state)) < 0 || (rc = finish(state)) < 0)
         return rc;
     TRY(backend_copy_out(state->backend, &state->outputs.device, state->outputs.host));
     return MODEL_OK;

@@ -21,7 +21,7 @@ static bool rolls(const model_state_t *state)
 static void plan_inputs(model_state_t *state, model_input_t *input)
 {
     const model_shape_t *shape = &state->shape;
-    int64_t batch = shape->batch, context = shape->context, rolled = shape->horizon - state->cached + state->decode_last;
+    int64_t batch = shape->batch, context = shape->context, rolled = shape->horizon - state->cached;
     staging_t *inputs = &state->inputs;
 
     staging_add_inputs(inputs, shape, input, &(staging_inputs_t){.key = &state->key});
@@ -30,8 +30,9 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
     staging_add(inputs, BACKEND_I32, DIMS(batch, KRONOS_TIMES, context + shape->horizon), &state->times, &state->times_host);
     staging_add(inputs, BACKEND_I32, DIMS(batch), &state->first_bar, &state->first_bar_host);
     staging_add(inputs, BACKEND_I32, DIMS(batch), &state->first_token, &state->first_token_host);
-    if (rolled > 0)
-        staging_add(inputs, BACKEND_I32, DIMS(rolled, kronos_path_rows(state)), &state->first_rolled, &state->first_rolled_host);
+    staging_add(inputs, BACKEND_I32, DIMS(batch), &state->first_decoded, &state->first_decoded_host);
+    if (rolls(state))
+        staging_add(inputs, BACKEND_I32, DIMS(rolled, batch), &state->first_rolled, &state->first_rolled_host);
     staging_bind(inputs, "kronos inputs", &state->buffers);
     state->values = input->values;
     state->mask = input->mask;
@@ -82,8 +83,8 @@ static void take_predictor(model_state_t *state)
     const kronos_stack_t *stack = &state->model->predictor;
     buffers_t *buffers = &state->buffers;
     int64_t batch = state->shape.batch, rows = kronos_path_rows(state), width = stack->width, head_dim = width / stack->heads;
-    int64_t dependency_dim = width / KRONOS_DEPENDENCY_HEADS, tail = state->cached - 1;
-    int64_t tokens = larger(batch * state->kept, rolls(state) ? rows * state->window : rows);
+    int64_t dependency_dim = width / KRONOS_DEPENDENCY_HEADS, tail = state->shape.horizon - 1;
+    int64_t tokens = larger(batch * state->kept, rolls(state) ? rows * tail : rows);
 
     state->time_embedding = buffers_take(buffers, "time embeddings", BACKEND_F32, DIMS(batch * state->columns, width));
     kronos_work_take(buffers, stack, tokens, &state->predictor_work);
@@ -92,11 +93,6 @@ static void take_predictor(model_state_t *state)
             kronos_cache_take(buffers, stack->precision, stack->heads, head_dim, batch, state->kept, rows, tail);
     state->dependency_kv =
         kronos_cache_take(buffers, stack->precision, KRONOS_DEPENDENCY_HEADS, dependency_dim, batch, state->kept, rows, tail);
-    if (rolls(state)) {
-        state->rolled_kv = kronos_cache_take(buffers, stack->precision, stack->heads, head_dim, rows, state->window, 0, 0);
-        state->rolled_dependency_kv =
-            kronos_cache_take(buffers, stack->precision, KRONOS_DEPENDENCY_HEADS, dependency_dim, rows, state->window, 0, 0);
-    }
     state->branch = buffers_take(buffers, "last features", BACKEND_F32, DIMS(rows, width));
     state->first_head = buffers_take(buffers, "logits", BACKEND_F32, DIMS(rows, width + kronos_vocabulary(state->model, 0)));
     state->second_logits = buffers_take(buffers, "logits", BACKEND_F32, DIMS(rows, kronos_vocabulary(state->model, 1)));
@@ -108,14 +104,12 @@ static void take_decoder(model_state_t *state)
     buffers_t *buffers = &state->buffers;
     int64_t batch = state->shape.batch, rows = kronos_path_rows(state), horizon = state->shape.horizon;
     int64_t head_dim = stack->width / stack->heads;
-    int64_t tokens = state->decode_last ? rows * state->window : larger(batch * state->kept, rows * horizon);
+    int64_t tokens = larger(batch * state->decoded_context, rows * horizon);
 
     kronos_work_take(buffers, stack, tokens, &state->decoder_work);
-    for (int64_t b = 0; buffers->rc == MODEL_OK && b < (state->decode_last ? 1 : stack->count); b++)
+    for (int64_t b = 0; buffers->rc == MODEL_OK && b < stack->count; b++)
         state->decoder_kv[b] =
-            state->decode_last
-                ? kronos_cache_take(buffers, stack->precision, stack->heads, head_dim, rows, state->window, 0, 0)
-                : kronos_cache_take(buffers, stack->precision, stack->heads, head_dim, batch, state->kept, rows, horizon);
+            kronos_cache_take(buffers, stack->precision, stack->heads, head_dim, batch, state->decoded_context, rows, horizon);
     state->decoded = buffers_take(buffers, "decoded bars", BACKEND_F32, DIMS(tokens, KRONOS_FIELDS));
 }
 
@@ -171,12 +165,10 @@ static void make_constants(model_state_t *state)
 {
     buffers_t *buffers = &state->buffers;
     int64_t batch = state->shape.batch, horizon = state->shape.horizon, rows = kronos_path_rows(state);
-    int64_t positions = larger(larger(state->shape.context, state->columns), state->window);
+    int64_t positions = larger(state->shape.context, state->columns);
 
     state->steps = buffers_take(buffers, "steps", BACKEND_I32, DIMS(horizon));
-    state->window_index =
-        buffers_take(buffers, "positions", BACKEND_I32,
-                     DIMS(rolls(state) || state->decode_last ? rows : batch, larger(state->shape.context, state->window)));
+    state->column_index = buffers_take(buffers, "positions", BACKEND_I32, DIMS(batch, state->shape.context));
     state->path_index = buffers_take(buffers, "positions", BACKEND_I32, DIMS(batch, horizon));
     state->extend_index = state->path_index;
     state->extend_index.rank = 3;
@@ -186,7 +178,7 @@ static void make_constants(model_state_t *state)
     state->predictor_rope = kronos_rope_take(buffers, &state->model->predictor, positions);
     state->tokenizer_rope = kronos_rope_take(buffers, &state->model->encoder, positions);
     write_constant(state, &state->steps, column_value);
-    write_constant(state, &state->window_index, column_value);
+    write_constant(state, &state->column_index, column_value);
     write_constant(state, &state->path_index, path_position);
     write_constant(state, &state->branch_index, last_token);
     write_constant(state, &state->tokens, token_value);
@@ -204,9 +196,9 @@ static int check_shape(const model_t *model, const model_shape_t *shape, int64_t
         return error_set(MODEL_ERR_SHAPE,
                          "kronos: %u variates, %u of them exogenous: it takes whole bars, open, high, low, close, volume, amount",
                          shape->variates, shape->exogenous);
-    if (shape->horizon > window)
-        return error_set(MODEL_ERR_SHAPE, "kronos: a horizon of %u bars, at most the window of %lld tokens", shape->horizon,
-                         (long long)window);
+    if (shape->horizon >= window)
+        return error_set(MODEL_ERR_SHAPE, "kronos: a horizon of %u bars, expected less than the window of %lld tokens",
+                         shape->horizon, (long long)window);
     return MODEL_OK;
 }
 
@@ -244,7 +236,7 @@ int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model
     state->columns = state->kept + shape->horizon;
     longest = window - state->kept + 1;
     state->cached = shape->horizon < longest ? shape->horizon : longest;
-    state->decode_last = state->columns > window;
+    state->decoded_context = state->columns > window ? window - shape->horizon : state->kept;
     state->buffers = (buffers_t){.backend = state->backend};
     state->predictor_kv = calloc((size_t)model->predictor.count, sizeof *state->predictor_kv);
     state->decoder_kv = calloc((size_t)model->decoder.count + 1, sizeof *state->decoder_kv);
@@ -266,21 +258,12 @@ int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model
 
 /* ---- before each run ------------------------------------------------------------------------------------------------------------ */
 
-/* Padding among the last W tokens when a path of a series has generated `step` of them: the official window begins with the series, or W
- * tokens ago. */
-static int64_t rolled_padding(const model_state_t *state, int64_t length, int64_t step)
-{
-    return larger(state->window - length - step, 0);
-}
-
 void kronos_prepare(model_state_t *state)
 {
     const model_shape_t *shape = &state->shape;
-    int64_t context = shape->context, times = context + shape->horizon, bars = KRONOS_FIELDS * context,
-            rows = kronos_path_rows(state);
-    int64_t rolled = shape->horizon - state->cached + state->decode_last;
+    int64_t context = shape->context, times = context + shape->horizon, bars = KRONOS_FIELDS * context, batch = shape->batch;
 
-    for (int64_t i = 0; i < shape->batch; i++) {
+    for (int64_t i = 0; i < batch; i++) {
         int64_t length = state->length[i];
 
         kronos_fill_bars(state->values + i * bars, state->mask + i * bars, context, length, state->filled_host + i * bars,
@@ -288,10 +271,10 @@ void kronos_prepare(model_state_t *state)
         kronos_fill_times(state->time_ns + i * times, times, state->times_host + i * KRONOS_TIMES * times);
         state->first_bar_host[i] = (int32_t)(context - length);
         state->first_token_host[i] = (int32_t)larger(state->kept - length, 0);
+        state->first_decoded_host[i] = (int32_t)larger(state->decoded_context - length, 0);
+        for (int64_t step = state->cached; step < shape->horizon; step++)
+            state->first_rolled_host[(step - state->cached) * batch + i] = (int32_t)larger(state->window - step - length, 0);
     }
-    for (int64_t i = 0; i < rolled * rows; i++)
-        state->first_rolled_host[i] =
-            (int32_t)rolled_padding(state, state->length[i % rows / state->paths], state->cached + i / rows);
 }
 
 int kronos_set_tap(model_state_t *state, model_tap_t tap, void *context)

@@ -13,12 +13,12 @@ struct model_state {
     buffers_t buffers;
     staging_t inputs, outputs;
 
-    int64_t paths;    /* N */
-    int64_t window;   /* W */
-    int64_t kept;     /* K = min(T, W) */
-    int64_t columns;  /* C = K + horizon: tokens of a path */
-    int64_t cached;   /* steps 0 .. cached - 1 see at most W tokens and go by the cache; the later ones roll */
-    bool decode_last; /* C > W: the tokenizer decodes the last W tokens of a path, not all of them */
+    int64_t paths;           /* N */
+    int64_t window;          /* W */
+    int64_t kept;            /* K = min(T, W) */
+    int64_t columns;         /* C = K + horizon: tokens of a path */
+    int64_t cached;          /* steps 0 .. cached - 1 see at most W tokens and go by the cache; the later ones roll */
+    int64_t decoded_context; /* context tokens that the tokenizer's decoder sees: min(K, W - horizon) */
 
     /* inputs */
     const float *values; /* as the caller staged them */
@@ -29,14 +29,15 @@ struct model_state {
     backend_tensor_t filled, present;        /* [B][6][T] */
     backend_tensor_t times;                  /* [B][5][T + horizon] */
     backend_tensor_t first_bar, first_token; /* [B]: leading padding among the T bars, among the K tokens */
-    backend_tensor_t first_rolled;           /* [steps from `cached` on][B·N]: among the window's tokens */
+    backend_tensor_t first_decoded;          /* [B]: among the decoder's context tokens */
+    backend_tensor_t first_rolled;           /* [steps from `cached` on][B]: among the window's tokens */
     float *filled_host;
     uint8_t *present_host;
-    int32_t *times_host, *first_bar_host, *first_token_host, *first_rolled_host;
+    int32_t *times_host, *first_bar_host, *first_token_host, *first_decoded_host, *first_rolled_host;
 
     /* constants */
     backend_tensor_t steps;                          /* [horizon]: 0, 1, 2 … */
-    backend_tensor_t window_index;                   /* [rows][positions]: 0, 1, 2 … in each row */
+    backend_tensor_t column_index;                   /* [B][T]: 0, 1, 2 … in each row */
     backend_tensor_t path_index, extend_index;       /* [B][horizon]: K, K + 1 …; the same as [B][1][horizon] */
     backend_tensor_t branch_index;                   /* [B·N]: each path's series' last token among [B][K] */
     backend_tensor_t predictor_rope, tokenizer_rope; /* [positions][4][d] */
@@ -53,17 +54,16 @@ struct model_state {
     /* the predictor */
     backend_tensor_t time_embedding; /* [B][C][D] */
     kronos_work_t predictor_work;
-    backend_kv_t *predictor_kv;                   /* of every block */
-    backend_kv_t dependency_kv;                   /* d = D / 4 */
-    backend_kv_t rolled_kv, rolled_dependency_kv; /* of one window, recomputed in every step */
-    backend_tensor_t branch;                      /* [B·N][D]: the last context token's features, once a path */
+    backend_kv_t *predictor_kv;     /* of every block */
+    backend_kv_t dependency_kv;     /* d = D / 4 */
+    backend_tensor_t branch;        /* [B·N][D]: the last context token's features, once a path */
     backend_tensor_t first_head;    /* [B·N][D + V1]: norm(x), later + the dependency layer's output; logits of part 1 */
     backend_tensor_t second_logits; /* [B·N][V2] */
 
     /* the tokenizer's decoder */
     kronos_work_t decoder_work;
-    backend_kv_t *decoder_kv;       /* of every block; with decode_last one for all */
-    backend_tensor_t decoded;       /* [B·N][horizon or W][6]; for the tap: [B][K][6] */
+    backend_kv_t *decoder_kv;       /* of every block */
+    backend_tensor_t decoded;       /* [B·N][horizon][6]; for the tap: [B][decoded_context][6] */
     backend_tensor_t tapped;        /* [tokens][D]: for the tap only */
     backend_tensor_t tapped_tokens; /* [2][B][T]: for the tap only */
 
