@@ -368,7 +368,8 @@ static int give_quantiles(model_state_t *state, backend_quantile_head_t op, int6
     int64_t levels = state->model->config.levels.count;
 
     op.rows = rows;
-    op.length = op.patch = op.level_stride = length;
+    op.length = op.level_stride = length;
+    op.patch = op.patch_stride = state->model->config.length;
     op.levels = levels;
     op.row_stride = levels * length;
     op.value_stride = 1;

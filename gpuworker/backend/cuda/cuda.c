@@ -204,6 +204,8 @@ ONE_KERNEL(embed)
 ONE_KERNEL(instance_scale)
 ONE_KERNEL(patch)
 ONE_KERNEL(quantile_head)
+ONE_KERNEL(unroll)
+ONE_KERNEL(weighted_quantiles)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------- */
 
@@ -263,6 +265,8 @@ static const backend_vtable_t cuda_vtable = {
     .instance_scale = cuda_instance_scale,
     .patch = cuda_patch,
     .quantile_head = cuda_quantile_head,
+    .unroll = cuda_unroll,
+    .weighted_quantiles = cuda_weighted_quantiles,
 };
 
 int backend_cuda_device_count(void)

@@ -76,6 +76,8 @@ int cuda_embed_launch(const backend_embed_t *op, cudaStream_t stream);
 int cuda_instance_scale_launch(const backend_instance_scale_t *op, cudaStream_t stream);
 int cuda_patch_launch(const backend_patch_t *op, cudaStream_t stream);
 int cuda_quantile_head_launch(const backend_quantile_head_t *op, cudaStream_t stream);
+int cuda_unroll_launch(const backend_unroll_t *op, cudaStream_t stream);
+int cuda_weighted_quantiles_launch(const backend_weighted_quantiles_t *op, cudaStream_t stream);
 
 #ifdef __cplusplus
 }
