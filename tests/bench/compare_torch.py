@@ -12,6 +12,7 @@ PyTorch and a GPU.
 A family is a module in official/:
 
     NAME, CASES, AGREEMENT (a case), RESULT          as verify names the model; what is timed; what is compared; the tensor that is compared
+    PARAMETERS                                       where it has any: what else case.json says
     matches(config)                                  is this config.json of that family?
     load(path, model_dir, device)                    the official model, its package found in path
     forecaster(model, series, horizon, samples)      a function that forecasts; series [batch, 1, context]
@@ -101,7 +102,7 @@ def write_case(directory, family, model_dir, inputs, expected):
         dense = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
         save_file(dense, os.path.join(directory, f"{name}.safetensors"))
     with open(os.path.join(directory, "case.json"), "w") as file:
-        json.dump({"model": family.NAME, "description": "made by compare_torch.py"}, file)
+        json.dump({"model": family.NAME, "description": "made by compare_torch.py"} | getattr(family, "PARAMETERS", {}), file)
     os.symlink(os.path.abspath(model_dir), os.path.join(directory, "model"))
 
 
