@@ -20,9 +20,8 @@ typedef struct {
 } sundial_layer_t;
 
 typedef struct {
-    backend_weight_t norm, norm_shift; /* [D] both */
-    backend_weight_t up, up_bias;      /* [D][D], [D] */
-    backend_weight_t down, down_bias;  /* [D][D], [D] */
+    backend_weight_t up, up_bias;     /* [D][D], [D] */
+    backend_weight_t down, down_bias; /* [D][D], [D] */
 } sundial_block_t;
 
 struct model {
@@ -41,9 +40,9 @@ struct model {
     /* the flow */
     backend_weight_t condition, condition_bias; /* [D][D], [D] */
     backend_weight_t time;                      /* F32 [steps][D]: the embedding of every step's time */
-    backend_weight_t modulation,
-        modulation_bias;                /* [(3·depth + 2)·D][D]: shift, scale, gate of each block, then shift, scale of the end */
-    backend_weight_t input, input_bias; /* W_in [D][C], b_in [D] */
+    /* [(3·depth + 2)·D][D] and its bias: shift, scale, gate of each block, then shift, scale of the end; with the blocks' norms folded in */
+    backend_weight_t modulation, modulation_bias;
+    backend_weight_t input, input_bias; /* W_in F32 [D][C], b_in [D] */
     sundial_block_t *blocks;
     backend_weight_t move;        /* [D + C][D]: W_in · W_out / steps above W_out / steps, see sundial_flow.c */
     backend_weight_t output_bias; /* b_out [C] */

@@ -8,7 +8,8 @@
  *     [p; x] += [W_in W_out / n; W_out / n] h + [W_in (b_out - z) / n; (b_out - z) / n]
  *
  * So p is carried along like x, the matrix is made once at load (model->move), and a step is 2·L + 1 products and nothing else: the modulated
- * norm is the prologue of a product, gate and residual the epilogue. In F32 p differs from W_in x + b_in by the rounding of n additions.
+ * norm is the prologue of a product, gate and residual the epilogue. In F32 p differs from W_in x + b_in by the rounding of n additions. In
+ * bf16 x, p and the stream stay F32, and so does W_in, whose rounding of the noise would be added up over all steps.
  *
  * Times are the same in every forecast and their embeddings are weights (model->time); the modulations m of all steps of a chunk and all
  * blocks are one product. */
@@ -110,16 +111,15 @@ static int block(model_state_t *state, const sundial_block_t *weights, int64_t f
     before.shift = &shift;
     before.scale = &scale;
     after.gate = &gate;
-    TRY(backend_linear(state->backend,
-                       &(backend_linear_t){.x = residual,
-                                           .rows = state->paths,
-                                           .x_stride = stride,
-                                           .norm = {BACKEND_NORM_LAYER, &weights->norm, &weights->norm_shift, FLOW_EPS},
-                                           .modulation = &before,
-                                           .weight = &weights->up,
-                                           .bias = &weights->up_bias,
-                                           .activation = BACKEND_ACT_SILU,
-                                           .y = state->inner}));
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = residual,
+                                                           .rows = state->paths,
+                                                           .x_stride = stride,
+                                                           .norm = {.kind = BACKEND_NORM_LAYER, .eps = FLOW_EPS},
+                                                           .modulation = &before,
+                                                           .weight = &weights->up,
+                                                           .bias = &weights->up_bias,
+                                                           .activation = BACKEND_ACT_SILU,
+                                                           .y = state->inner}));
     TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->inner,
                                                            .rows = state->paths,
                                                            .modulation = &after,

@@ -187,26 +187,55 @@ static void load_block(loader_t *loader, const sundial_config_t *config, int ind
     int at = snprintf(name, sizeof name, "flow_loss.net.res_blocks.%d.", index);
     size_t room = sizeof name - (size_t)at;
 
-    snprintf(name + at, room, "in_ln");
-    load_pair(loader, name, config->width, 0, &block->norm, &block->norm_shift);
     snprintf(name + at, room, "mlp.0");
     load_pair(loader, name, config->width, config->width, &block->up, &block->up_bias);
     snprintf(name + at, room, "mlp.2");
     load_pair(loader, name, config->width, config->width, &block->down, &block->down_bias);
 }
 
+/* A block's norm has weights w and v of its own before it is modulated: (norm · w + v) · (1 + scale) + shift. That is norm · (1 + scale') + shift'
+ * with scale' = w · scale + (w - 1) and shift' = shift + v · scale + (v), linear in the condition's features like scale and shift themselves.
+ * `matrix` [3·D][columns] holds shift, scale and gate below each other; what stands in brackets belongs to the bias (columns 1). */
+static void fold_norm(float *matrix, int64_t columns, const float *w, const float *v, int64_t width, bool bias)
+{
+    for (int64_t row = 0; row < width; row++)
+        for (int64_t c = 0; c < columns; c++) {
+            float *shift = matrix + row * columns + c, *scale = shift + width * columns;
+
+            *shift += v[row] * *scale + (bias ? v[row] : 0);
+            *scale = w[row] * *scale + (bias ? w[row] - 1 : 0);
+        }
+}
+
 static void load_modulation(loader_t *loader, model_t *model)
 {
-    const sundial_config_t *config = &model->config;
+    int64_t width = model->config.width, depth = model->config.depth, total = (3 * depth + 2) * width;
     part_t parts[BLOCKS_MOST + 1];
+    float *matrix, *bias;
 
-    for (int i = 0; i < config->depth; i++) {
+    for (int i = 0; i < depth; i++) {
         snprintf(parts[i].name, sizeof parts[i].name, "flow_loss.net.res_blocks.%d.adaLN_modulation.1", i);
-        parts[i].rows = 3 * config->width;
+        parts[i].rows = 3 * width;
     }
-    snprintf(parts[config->depth].name, sizeof parts->name, "flow_loss.net.final_layer.adaLN_modulation.1");
-    parts[config->depth].rows = 2 * config->width;
-    load_stack(loader, parts, (size_t)config->depth + 1, config->width, &model->modulation, &model->modulation_bias);
+    snprintf(parts[depth].name, sizeof parts->name, "flow_loss.net.final_layer.adaLN_modulation.1");
+    parts[depth].rows = 2 * width;
+    matrix = read_stack(loader, parts, (size_t)depth + 1, width);
+    bias = read_stack(loader, parts, (size_t)depth + 1, 0);
+    for (int64_t i = 0; i < depth; i++) {
+        float *w = loader_read(loader, DIMS(width), "flow_loss.net.res_blocks.%d.in_ln.weight", (int)i);
+        float *v = loader_read(loader, DIMS(width), "flow_loss.net.res_blocks.%d.in_ln.bias", (int)i);
+
+        if (loader->rc == MODEL_OK) {
+            fold_norm(matrix + 3 * i * width * width, width, w, v, width, false);
+            fold_norm(bias + 3 * i * width, 1, w, v, width, true);
+        }
+        free(w);
+        free(v);
+    }
+    loader_upload(loader, "modulations", loader->precision, DIMS(total, width), matrix, &model->modulation);
+    loader_upload(loader, "modulations", BACKEND_F32, DIMS(total), bias, &model->modulation_bias);
+    free(matrix);
+    free(bias);
 }
 
 /* Sinusoids of the times 1000 · i / steps: cosines, then sines, of 128 frequencies. In floats as the official code has it: a phase of some
@@ -281,7 +310,7 @@ static void load_time(loader_t *loader, model_t *model)
 }
 
 /* What a step adds to the projected state and to the state itself, as one matrix of the network's last features: W_in · W_out / steps above
- * W_out / steps. */
+ * W_out / steps. W_in itself is used once a round, and what comes of it is added up over all steps: it stays F32. */
 static void load_move(loader_t *loader, model_t *model)
 {
     int64_t width = model->config.width, channels = model->config.channels, steps = model->config.steps;
@@ -292,7 +321,7 @@ static void load_move(loader_t *loader, model_t *model)
 
     if (loader->rc == MODEL_OK && (transposed == NULL || move == NULL))
         loader->rc = error_set(MODEL_ERR_MEMORY, "flow steps: out of memory");
-    loader_upload(loader, "flow_loss.net.input_proj.weight", loader->precision, DIMS(width, channels), in, &model->input);
+    loader_upload(loader, "flow_loss.net.input_proj.weight", BACKEND_F32, DIMS(width, channels), in, &model->input);
     if (loader->rc == MODEL_OK) {
         for (int64_t c = 0; c < channels; c++)
             for (int64_t j = 0; j < width; j++)
@@ -356,7 +385,7 @@ void sundial_unload(model_t *model)
     }
     for (int64_t i = 0; model->blocks != NULL && i < model->config.depth; i++) {
         sundial_block_t *block = &model->blocks[i];
-        FREE_WEIGHTS(backend, &block->norm, &block->norm_shift, &block->up, &block->up_bias, &block->down, &block->down_bias);
+        FREE_WEIGHTS(backend, &block->up, &block->up_bias, &block->down, &block->down_bias);
     }
     FREE_WEIGHTS(backend, &model->embed_hidden, &model->embed_hidden_bias, &model->embed, &model->embed_bias, &model->norm,
                  &model->norm_shift, &model->condition, &model->condition_bias, &model->time, &model->modulation,

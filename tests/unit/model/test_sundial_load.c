@@ -42,6 +42,7 @@ static const char *const tensors[] = {
     "flow_loss.net.time_embed.mlp.2.bias",
     "flow_loss.net.res_blocks.1.adaLN_modulation.1.weight",
     "flow_loss.net.final_layer.adaLN_modulation.1.bias",
+    "flow_loss.net.res_blocks.0.in_ln.bias",
     "flow_loss.net.input_proj.weight",
     "flow_loss.net.final_layer.linear.weight",
     "flow_loss.net.final_layer.linear.bias",
