@@ -70,6 +70,16 @@ static void a_larger_session_gives_the_same(void **state)
     expect(*state, (verify_options_t){.tolerance = 1e-5, .batch = 3, .context = 91}, FIXTURES "/kronos/rolling", VERIFY_PASSED);
 }
 
+static void chronos_agrees_from_sessions_of_any_size(void **state)
+{
+    for (int larger = 0; larger < 2; larger++) {
+        verify_options_t options = {.tolerance = 1e-5, .batch = larger ? 3 : 0, .context = larger ? 222 : 0};
+
+        expect(*state, options, FIXTURES "/chronos2/groups", VERIFY_PASSED);
+        expect(*state, options, FIXTURES "/chronos_bolt/single", VERIFY_PASSED);
+    }
+}
+
 static void a_deviation_above_the_tolerance_fails(void **state)
 {
     expect(*state, (verify_options_t){.tolerance = 1e-9}, GOLDEN "/groups", VERIFY_FAILED);
@@ -117,7 +127,7 @@ static void check_family(const verify_options_t *backend, const char *root, cons
 
 static void the_official_cases_agree_where_they_are_given(void **state)
 {
-    static const char *const families[] = {"toto1", "sundial", "toto2", "kronos"};
+    static const char *const families[] = {"toto1", "chronos2", "chronos_bolt", "sundial", "toto2", "kronos"};
     const char *root = getenv("BARCAST_GOLDENS");
 
     if (root == NULL)
@@ -129,9 +139,13 @@ static void the_official_cases_agree_where_they_are_given(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_tensor_of_the_golden_cases_agrees), cmocka_unit_test(a_larger_session_gives_the_same),
-        cmocka_unit_test(a_deviation_above_the_tolerance_fails),   cmocka_unit_test(a_directory_without_a_case_fails),
-        cmocka_unit_test(a_model_without_a_table_is_skipped),      cmocka_unit_test(the_official_cases_agree_where_they_are_given),
+        cmocka_unit_test(every_tensor_of_the_golden_cases_agrees),
+        cmocka_unit_test(a_larger_session_gives_the_same),
+        cmocka_unit_test(chronos_agrees_from_sessions_of_any_size),
+        cmocka_unit_test(a_deviation_above_the_tolerance_fails),
+        cmocka_unit_test(a_directory_without_a_case_fails),
+        cmocka_unit_test(a_model_without_a_table_is_skipped),
+        cmocka_unit_test(the_official_cases_agree_where_they_are_given),
     };
     return cmocka_run_group_tests(tests, open_backend, close_backend);
 }
