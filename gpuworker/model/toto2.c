@@ -10,6 +10,8 @@
  * (toto2_load.c); each call's last token, which predicts nothing that is asked for, is left out; with one variate a layer that attends over
  * variates is one product, and from the last layer that attends over time on only the tokens that predict go on.
  *
+ * An exogenous variate is read in the context and where its future is known; its own rows of the forecast are the model's, as if it were not.
+ *
  * Letters in shape comments: B series, V variates, rows = B·V, S patches of the context, b patches of a block, P patch, D width, H heads, d head
  * size, F hidden width of the MLP, R width inside the residual blocks at both ends. */
 #include "gpuworker/model/toto2.h"
@@ -279,7 +281,8 @@ static int toto2_forecast(model_state_t *state)
     int rc;
 
     TRY(backend_copy_in(state->backend, &state->inputs.device, state->inputs.host));
-    TRY(backend_step_set(state->backend, &state->step, 0));
+    if (state->calls > 1)
+        TRY(backend_step_set(state->backend, &state->step, 0));
     for (int64_t number = 0; number < state->calls; number++) {
         toto2_call_t call = toto2_call(state, number);
         flow_t flow = {.call = &call, .tokens = call.tokens, .stream = {state->hidden[0], state->hidden[1]}};

@@ -1,8 +1,14 @@
-/* The op of Toto 2 alone on the GPU: causal patches of contexts and of what is fed back. */
+/* Toto 2 on the GPU: the op that is its own, causal patches of contexts and of what is fed back, and whole forecasts of a tiny model. */
 #include "tests/gpu/pair.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "gpuworker/engine/session.h"
+#include "gpuworker/model/families.h"
 
 enum { BLOCK = 2, CALLS = 3 };
 
@@ -139,9 +145,118 @@ static void causal_patches_match_the_cpu_over_context_and_what_is_fed_back(void 
         check_case(&cases[i]);
 }
 
+/* ---- whole forecasts -------------------------------------------------------------------------------------------------------------- */
+
+/* Walks with gaps; the last series is short; futures are known here and there. */
+static void fill(const model_shape_t *shape, model_input_t *input)
+{
+    for (uint32_t row = 0; row < shape->batch * shape->variates; row++) {
+        uint32_t series = row / shape->variates, length = series + 1 == shape->batch ? shape->context / 2 : shape->context;
+        double level = 100;
+
+        input->length[series] = length;
+        input->group[row] = (int32_t)(row % 2);
+        for (uint32_t t = 0; t < shape->context; t++) {
+            size_t at = (size_t)row * shape->context + t;
+
+            level += random_normal();
+            input->mask[at] = t >= shape->context - length && random_uniform() < 0.9;
+            input->values[at] = input->mask[at] ? (float)level : 0;
+        }
+    }
+    for (uint32_t i = 0; i < shape->batch * shape->exogenous * shape->horizon; i++)
+        input->future[i] = random_uniform() < 0.8 ? (float)(100 + random_normal()) : NAN;
+}
+
+static session_t *forecast(model_t *model, const model_shape_t *shape)
+{
+    session_t *session;
+
+    if (session_open(model, shape, true, &session) < 0)
+        fail_msg("%s", error_text());
+    pair_test_begin(NULL); /* the same random numbers on both sides */
+    fill(session_shape(session), session_input(session));
+    if (session_run(session, shape->batch) < 0)
+        fail_msg("%s", error_text());
+    return session;
+}
+
+/* The walks' deviation is some 10: bounds in their units. */
+static void check_forecast(model_t *models[SIDES], model_shape_t shape, double worst_bound, double mean_bound)
+{
+    int64_t count = (int64_t)shape.batch * shape.variates * shape.quantile_count * shape.horizon;
+    session_t *session[SIDES];
+    double worst = 0, sum = 0;
+
+    EACH_SIDE(side)
+    {
+        model_shape_t own = shape;
+        if (side == ON_CPU)
+            own.precision = BACKEND_F32;
+        session[side] = forecast(models[side], &own);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        double off =
+            fabs((double)session_output(session[ON_CPU])->quantiles[i] - (double)session_output(session[ON_GPU])->quantiles[i]);
+
+        assert_true(isfinite(off));
+        worst = fmax(worst, off);
+        sum += off;
+    }
+    if (worst > worst_bound || sum / (double)count > mean_bound)
+        fail_msg("off by %g at worst, %g on average", worst, sum / (double)count);
+    EACH_SIDE(side) session_close(session[side]);
+}
+
+static void check_precision(const char *directory, backend_dtype_t precision, double worst_bound, double mean_bound)
+{
+    static const model_shape_t shapes[] = {
+        {.batch = 1, .variates = 1, .context = 512, .horizon = 96},
+        {.batch = 37, .variates = 1, .context = 200, .horizon = 50, .options = {.minimum_observed = 8, .cap = 5}},
+        {.batch = 5, .variates = 1, .context = 128, .horizon = 70, .options = {.decode_block = 32}},
+        {.batch = 3, .variates = 4, .context = 128, .horizon = 40, .exogenous = 1, .options = {.decode_block = 16}},
+    };
+    model_t *models[SIDES];
+    char revision[17];
+
+    EACH_SIDE(side)
+    {
+        if (model_load(pair_backend[side], directory, side == ON_CPU ? BACKEND_F32 : precision, &models[side], revision) < 0)
+            fail_msg("%s", error_text());
+    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        model_shape_t shape = shapes[i];
+
+        shape.precision = precision;
+        shape.quantile_count = 3;
+        shape.quantiles[0] = 0.1f;
+        shape.quantiles[1] = 0.5f;
+        shape.quantiles[2] = 0.9f;
+        check_forecast(models, shape, worst_bound, mean_bound);
+    }
+    EACH_SIDE(side) model_unload(models[side]);
+}
+
+static void whole_forecasts_match_the_cpu(void **state)
+{
+    char directory[] = "/tmp/barcast-gpu-toto2-XXXXXX", path[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    assert_int_equal(toto2_create("tiny", 3, directory), MODEL_OK);
+    check_precision(directory, BACKEND_F32, 0.02, 0.002);
+    check_precision(directory, BACKEND_BF16, 5, 0.5);
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    unlink(path);
+    rmdir(directory);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {pair_test(causal_patches_match_the_cpu_over_context_and_what_is_fed_back)};
+    const struct CMUnitTest tests[] = {pair_test(causal_patches_match_the_cpu_over_context_and_what_is_fed_back),
+                                       pair_test(whole_forecasts_match_the_cpu)};
 
     if (pair_no_gpu())
         return PAIR_SKIPPED;
