@@ -40,6 +40,8 @@ void check_cache(check_t *check, const char *field, const backend_tensor_t *tens
                  int head_dim);
 void check_equal(check_t *check, bool equal, const char *what);
 void check_multiple(check_t *check, const char *field, int64_t rows, int64_t of);
+/* All that backend_embed wants of its descriptor. */
+void check_embed(check_t *check, const backend_embed_t *op);
 /* BACKEND_ERR_UNSUPPORTED unless the backend implements the op: its vtable slot is not NULL. */
 void check_supported(check_t *check, bool implemented);
 

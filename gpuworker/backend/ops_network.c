@@ -173,33 +173,39 @@ int backend_group_attention(backend_t *backend, const backend_group_attention_t 
     return RUN(check, backend->vtable->group_attention(backend, op));
 }
 
-int backend_embed(backend_t *backend, const backend_embed_t *op)
+void check_embed(check_t *check, const backend_embed_t *op)
 {
-    check_t check = check_begin(backend, "embed");
     int64_t reach;
 
-    check_size(&check, "rows", op->rows);
-    check_size(&check, "tokens", op->tokens);
-    check_size(&check, "width", op->width);
-    check_range(&check, "count", op->count, 1, BACKEND_EMBED_TABLES_MOST);
-    check_range(&check, "index_stride", op->index_stride, 0, INT64_MAX);
-    check_range(&check, "table_stride", op->table_stride, 0, INT64_MAX);
-    check_range(&check, "y_stride", op->y_stride, 0, INT64_MAX);
-    check_equal(&check, op->activation == BACKEND_ACT_NONE || op->activation == BACKEND_ACT_SILU,
+    check_size(check, "rows", op->rows);
+    check_size(check, "tokens", op->tokens);
+    check_size(check, "width", op->width);
+    check_range(check, "count", op->count, 1, BACKEND_EMBED_TABLES_MOST);
+    check_range(check, "index_stride", op->index_stride, 0, INT64_MAX);
+    check_range(check, "table_stride", op->table_stride, 0, INT64_MAX);
+    check_range(check, "y_stride", op->y_stride, 0, INT64_MAX);
+    check_equal(check, op->activation == BACKEND_ACT_NONE || op->activation == BACKEND_ACT_SILU,
                 "activation is neither none nor silu");
-    if (check.rc < 0)
-        return check.rc;
-    check_multiple(&check, "rows", op->rows, op->tokens);
+    if (check->rc < 0)
+        return;
+    check_multiple(check, "rows", op->rows, op->tokens);
     for (int t = 0; t < op->count; t++) {
-        check_tensor(&check, "table", &op->table[t], FLOAT, op->width);
-        check_equal(&check, check.rc < 0 || (op->table[t].rank == 2 && op->table[t].dim[1] == op->width),
+        check_tensor(check, "table", &op->table[t], FLOAT, op->width);
+        check_equal(check, check->rc < 0 || (op->table[t].rank == 2 && op->table[t].dim[1] == op->width),
                     "a table does not have the shape [entries][width]");
     }
     reach = check_strided(op->rows / op->tokens, op->index_stride, op->tokens);
-    check_tensor(&check, "indices", &op->indices, I32, check_strided(op->count, op->table_stride, reach));
-    check_optional(&check, "bias", op->bias != NULL ? &op->bias->tensor : NULL, F32, op->width);
-    check_tensor(&check, "y", &op->y, FLOAT, check_strided(op->rows, op->y_stride > 0 ? op->y_stride : op->width, op->width));
-    check_optional(&check, "step", op->step, I32, 1);
+    check_tensor(check, "indices", &op->indices, I32, check_strided(op->count, op->table_stride, reach));
+    check_optional(check, "bias", op->bias != NULL ? &op->bias->tensor : NULL, F32, op->width);
+    check_tensor(check, "y", &op->y, FLOAT, check_strided(op->rows, op->y_stride > 0 ? op->y_stride : op->width, op->width));
+    check_optional(check, "step", op->step, I32, 1);
+}
+
+int backend_embed(backend_t *backend, const backend_embed_t *op)
+{
+    check_t check = check_begin(backend, "embed");
+
+    check_embed(&check, op);
     check_supported(&check, backend->vtable->embed != NULL);
     return RUN(check, backend->vtable->embed(backend, op));
 }

@@ -47,6 +47,10 @@ int backend_draw_token(backend_t *backend, const backend_draw_token_t *op)
         check_tensor(&check, "keys", op->keys, U64, op->rows / op->paths);
     check_tensor(&check, "step", op->step, I32, 1);
     check_tensor(&check, "tokens", &op->tokens, I32, check_strided(op->rows, op->token_stride, 1));
+    if (op->then != NULL) {
+        check_embed(&check, op->then);
+        check_equal(&check, op->then->rows == op->rows && op->then->tokens == 1, "`then` does not embed one token a row");
+    }
     check_supported(&check, backend->vtable->draw_token != NULL);
     return RUN(check, backend->vtable->draw_token(backend, op));
 }

@@ -3,7 +3,7 @@
 #ifndef BARCAST_GPUWORKER_BACKEND_OPS_TOKENS_H
 #define BARCAST_GPUWORKER_BACKEND_OPS_TOKENS_H
 
-#include "gpuworker/backend/device.h"
+#include "gpuworker/backend/ops_network.h"
 
 /* ---- binary quantiser ------------------------------------------------------------------------------------------------------------ */
 
@@ -32,7 +32,8 @@ enum { BACKEND_DRAW_VOCABULARY_MOST = 4096 };
  * tokens + row · token_stride + *step.
  * Random numbers: one Philox block a token (philox.h), key = keys[row / paths], counter = (*step, row mod paths, stream,
  * PHILOX_STREAM_TOKEN); the first word u as philox_uniform picks the first token, in order of their numbers, whose running sum of weights
- * exceeds u times their sum. A logit that is NaN has weight 0; nothing but those: token 0. */
+ * exceeds u times their sum. A logit that is NaN has weight 0; nothing but those: token 0.
+ * What reads a token next is mostly a table: such an embedding may come along, and is as backend_embed would do it afterwards. */
 typedef struct {
     backend_tensor_t logits; /* F32, row r at logits + r · logits_stride (0: dense) */
     int64_t rows, vocabulary, logits_stride;
@@ -44,6 +45,7 @@ typedef struct {
     const backend_tensor_t *step;
     backend_tensor_t tokens; /* I32 */
     int64_t token_stride;
+    const backend_embed_t *then; /* NULL, or an embedding of a token a row, which is done next: of the tokens drawn */
 } backend_draw_token_t;
 
 int backend_draw_token(backend_t *backend, const backend_draw_token_t *op);

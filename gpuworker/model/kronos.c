@@ -209,27 +209,25 @@ static int embed_times(model_state_t *state)
     return MODEL_OK;
 }
 
-/* The predictor's input: of `rows` sequences, `stride` apart in the tokens, the `tokens` columns from `column` (+ *step) on. */
-static int embed_tokens(model_state_t *state, int64_t rows, int64_t stride, int64_t tokens, int64_t column,
-                        const backend_tensor_t *step)
+/* The predictor's input, to work.hidden: of `rows` sequences, `stride` apart in the tokens, the `tokens` columns from `column` (+ *step) on. */
+static backend_embed_t token_embedding(const model_state_t *state, int64_t rows, int64_t stride, int64_t tokens, int64_t column,
+                                       const backend_tensor_t *step)
 {
     const model_t *model = state->model;
     int64_t width = model->predictor.width;
 
-    TRY(backend_embed(state->backend,
-                      &(backend_embed_t){.table = {model->token[0].tensor, model->token[1].tensor,
-                                                   table_of(&state->time_embedding, state->shape.batch * state->columns, width)},
-                                         .count = PARTS,
-                                         .indices = tokens_from(state, PART_1, column),
-                                         .index_stride = stride,
-                                         .table_stride = kronos_path_rows(state) * state->columns,
-                                         .bias = &model->token_bias,
-                                         .rows = rows * tokens,
-                                         .tokens = tokens,
-                                         .width = width,
-                                         .y = state->predictor_work.hidden,
-                                         .step = step}));
-    return MODEL_OK;
+    return (backend_embed_t){.table = {model->token[0].tensor, model->token[1].tensor,
+                                       table_of(&state->time_embedding, state->shape.batch * state->columns, width)},
+                             .count = PARTS,
+                             .indices = tokens_from(state, PART_1, column),
+                             .index_stride = stride,
+                             .table_stride = kronos_path_rows(state) * state->columns,
+                             .bias = &model->token_bias,
+                             .rows = rows * tokens,
+                             .tokens = tokens,
+                             .width = width,
+                             .y = state->predictor_work.hidden,
+                             .step = step};
 }
 
 /* The two summands of the embedding by themselves, as the official code has them. */
@@ -293,7 +291,9 @@ static backend_attention_t dependency_attention(model_state_t *state, backend_at
 
 /* ---- features to the next token ----------------------------------------------------------------------------------------------------- */
 
-static int draw(model_state_t *state, int part, int64_t step, const backend_tensor_t *logits, int64_t stride)
+/* Draws part `part` of the token `step` of every path; `then` (NULL: nothing) embeds it where it is read next. */
+static int draw(model_state_t *state, int part, int64_t step, const backend_tensor_t *logits, int64_t stride,
+                const backend_embed_t *then)
 {
     backend_tensor_t at = step_at(state, step);
     int64_t rows = kronos_path_rows(state), vocabulary = kronos_vocabulary(state->model, part);
@@ -312,7 +312,8 @@ static int draw(model_state_t *state, int part, int64_t step, const backend_tens
                                                                    .stream = (uint32_t)part,
                                                                    .step = &at,
                                                                    .tokens = tokens_from(state, part, state->kept),
-                                                                   .token_stride = state->columns}));
+                                                                   .token_stride = state->columns,
+                                                                   .then = then}));
     at = tokens_from(state, part, state->kept + step);
     return show_integers(state, part == PART_1 ? "steps.s1_ids" : "steps.s2_ids", (int)step, &at, rows, 1, state->columns);
 }
@@ -328,7 +329,8 @@ typedef struct {
     const backend_tensor_t *first;
 } last_t;
 
-/* Draws the next token of every path: part 1 from norm(x), part 2 from norm(norm(x) + what the dependency layer makes of part 1). */
+/* Draws the next token of every path: part 1 from norm(x), part 2 from norm(norm(x) + what the dependency layer makes of part 1). Where the
+ * next step goes by the cache, its embedding is the last thing done. */
 static int predict(model_state_t *state, const last_t *at)
 {
     const model_t *model = state->model;
@@ -336,6 +338,17 @@ static int predict(model_state_t *state, const last_t *at)
     int64_t before = (at->tokens - 1) * width; /* elements of a path before its last token */
     backend_tensor_t logits = backend_tensor_from(&state->first_head, width), step = step_at(state, at->step);
     backend_attention_t attention = dependency_attention(state, at->mode, rows, at->tokens, state->paths, at->first);
+    backend_embed_t query = {.table = {model->query.tensor},
+                             .count = 1,
+                             .indices = tokens_from(state, PART_1, state->kept),
+                             .index_stride = state->columns,
+                             .rows = rows,
+                             .tokens = 1,
+                             .width = width,
+                             .y = backend_tensor_from(&state->predictor_work.qkv, 3 * before),
+                             .y_stride = at->tokens * 3 * width,
+                             .step = &step};
+    backend_embed_t next = token_embedding(state, rows, state->columns, 1, state->kept, &step);
     int rc;
 
     attention.step = at->append;
@@ -349,18 +362,8 @@ static int predict(model_state_t *state, const last_t *at)
                                                            .y = state->first_head}));
     TRY(tap_show(&state->tap, state->backend, "steps.context_last", (int)at->step, &state->first_head, 0, stride, 2,
                  (int64_t[]){rows, width}));
-    if ((rc = draw(state, PART_1, at->step, &logits, stride)) < 0)
+    if ((rc = draw(state, PART_1, at->step, &logits, stride, &query)) < 0)
         return rc;
-    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {model->query.tensor},
-                                                         .count = 1,
-                                                         .indices = tokens_from(state, PART_1, state->kept),
-                                                         .index_stride = state->columns,
-                                                         .rows = rows,
-                                                         .tokens = 1,
-                                                         .width = width,
-                                                         .y = backend_tensor_from(&state->predictor_work.qkv, 3 * before),
-                                                         .y_stride = at->tokens * 3 * width,
-                                                         .step = &step}));
     TRY(backend_attention(state->backend, &attention));
     TRY(backend_linear(state->backend, &(backend_linear_t){.x = backend_tensor_from(&state->predictor_work.mixed, before),
                                                            .rows = rows,
@@ -380,7 +383,7 @@ static int predict(model_state_t *state, const last_t *at)
                                                            .weight = &model->second,
                                                            .bias = &model->second_bias,
                                                            .y = state->second_logits}));
-    return draw(state, PART_2, at->step, &state->second_logits, 0);
+    return draw(state, PART_2, at->step, &state->second_logits, 0, at->step + 1 < state->cached ? &next : NULL);
 }
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------------------------- */
@@ -390,6 +393,7 @@ static int run_context(model_state_t *state, int64_t column, int64_t tokens, con
 {
     int64_t batch = state->shape.batch;
     backend_tensor_t index = columns_from(state, column);
+    backend_embed_t embedding = token_embedding(state, batch, state->paths * state->columns, tokens, column, NULL);
     backend_attention_t store = dependency_attention(state, BACKEND_ATTENTION_STORE, batch, tokens, 1, first);
     kronos_pass_t pass = {.mode = BACKEND_ATTENTION_PREFILL,
                           .rows = batch,
@@ -402,8 +406,8 @@ static int run_context(model_state_t *state, int64_t column, int64_t tokens, con
                           .tap_name = tap_name};
     int rc;
 
-    if ((rc = embed_tokens(state, batch, state->paths * state->columns, tokens, column, NULL)) < 0 ||
-        (rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
+    TRY(backend_embed(state->backend, &embedding));
+    if ((rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
                                &state->tap)) < 0 ||
         (rc = project_dependency(state, &state->predictor_work.hidden, batch * tokens)) < 0)
         return rc;
@@ -411,7 +415,8 @@ static int run_context(model_state_t *state, int64_t column, int64_t tokens, con
     return MODEL_OK;
 }
 
-/* `tokens` generated tokens of every path, from the *append-th on, into the caches' tails; their features predict token `step`. */
+/* `tokens` generated tokens of every path, from the *append-th on and embedded already, into the caches' tails; their features predict token
+ * `step`. */
 static int run_paths(model_state_t *state, int64_t step, int64_t tokens, const backend_tensor_t *append,
                      const backend_tensor_t *first)
 {
@@ -430,8 +435,7 @@ static int run_paths(model_state_t *state, int64_t step, int64_t tokens, const b
         .step = step, .hidden = &state->predictor_work.hidden, .tokens = tokens, .mode = mode, .append = append, .first = first};
     int rc;
 
-    if ((rc = embed_tokens(state, rows, state->columns, tokens, state->kept, append)) < 0 ||
-        (rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
+    if ((rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
                                &state->tap)) < 0 ||
         (rc = project_dependency(state, &state->predictor_work.hidden, rows * tokens)) < 0)
         return rc;
@@ -462,7 +466,7 @@ static int prefill(model_state_t *state)
     return predict(state, &last);
 }
 
-/* Appends each path's newest token to the caches and predicts the next one. */
+/* Appends each path's newest token, which the draw has embedded, to the caches and predicts the next one. */
 static int decode(model_state_t *state, int64_t step)
 {
     backend_tensor_t newest = step_at(state, step - 1);
@@ -477,12 +481,16 @@ static int roll(model_state_t *state, int64_t step)
     int64_t context = state->window - step;
     backend_tensor_t begin = step_at(state, 0);
     backend_tensor_t first = backend_tensor_from(&state->first_rolled, (step - state->cached) * state->shape.batch);
+    backend_embed_t embedding;
     int rc;
 
     shorten(state->predictor_kv, state->model->predictor.count, context);
     shorten(&state->dependency_kv, 1, context);
-    rc = run_context(state, state->kept - context, context, &first, NULL);
-    return rc < 0 ? rc : run_paths(state, step, step, &begin, &first);
+    if ((rc = run_context(state, state->kept - context, context, &first, NULL)) < 0)
+        return rc;
+    embedding = token_embedding(state, kronos_path_rows(state), state->columns, step, state->kept, NULL);
+    TRY(backend_embed(state->backend, &embedding));
+    return run_paths(state, step, step, &begin, &first);
 }
 
 /* ---- tokens to bars ------------------------------------------------------------------------------------------------------------------- */

@@ -143,6 +143,53 @@ static void odd_logits_do_no_harm(void **state)
     assert_true(abs(tokens[ON_CPU][1] - tokens[ON_GPU][1]) <= 1);
 }
 
+static void draw_and_embed(int64_t rows, int64_t width, backend_dtype_t dtype)
+{
+    enum { VOCABULARY = 64 };
+    int64_t y_stride = 3 * width;
+    pair_t *logits = pair_random("logits", BACKEND_F32, 2, DIMS(rows, VOCABULARY)), *step = pair_new("step", BACKEND_I32, DIMS(1));
+    pair_t *tokens = pair_new("tokens", BACKEND_I32, DIMS(rows)), *y = pair_new("y", dtype, DIMS(rows, y_stride));
+    pair_t *table = pair_random("table", BACKEND_F32, 1, DIMS(VOCABULARY, width));
+
+    pair_normal(y, 0, 1);
+    pair_write(step, &(int32_t){0});
+    EACH_SIDE(side)
+    {
+        backend_embed_t embed = {.table = {table->view[side]},
+                                 .count = 1,
+                                 .indices = tokens->view[side],
+                                 .index_stride = 1,
+                                 .rows = rows,
+                                 .tokens = 1,
+                                 .width = width,
+                                 .y = y->view[side],
+                                 .y_stride = y_stride};
+
+        pair_ok(backend_draw_token(pair_backend[side], &(backend_draw_token_t){.logits = logits->view[side],
+                                                                               .rows = rows,
+                                                                               .vocabulary = VOCABULARY,
+                                                                               .paths = 1,
+                                                                               .temperature = 1,
+                                                                               .top_p = 1,
+                                                                               .top_k = 1,
+                                                                               .step = &step->view[side],
+                                                                               .tokens = tokens->view[side],
+                                                                               .token_stride = 1,
+                                                                               .then = &embed}));
+    }
+    pair_compare(y, dtype == BACKEND_BF16 ? 4e-3 : 1e-7);
+    pair_test_end(NULL);
+}
+
+static void drawn_tokens_are_embedded_by_the_same_kernel(void **state)
+{
+    (void)state;
+    draw_and_embed(1, 832, BACKEND_BF16);
+    draw_and_embed(7, 1664, BACKEND_F32);
+    draw_and_embed(33, 26, BACKEND_F32);
+    draw_and_embed(5, 300, BACKEND_BF16);
+}
+
 static void turn(int64_t sets, int64_t each, int64_t tokens, int64_t channels, bool affine)
 {
     int64_t rows = sets * each, stride = tokens * channels + 2;
@@ -177,9 +224,8 @@ static void channels_become_series(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        pair_test(signs_become_the_same_tokens),
-        pair_test(the_same_tokens_are_drawn),
-        pair_test(odd_logits_do_no_harm),
+        pair_test(signs_become_the_same_tokens), pair_test(the_same_tokens_are_drawn),
+        pair_test(odd_logits_do_no_harm),        pair_test(drawn_tokens_are_embedded_by_the_same_kernel),
         pair_test(channels_become_series),
     };
 

@@ -100,7 +100,7 @@ int cpu_draw_token(backend_t *backend, const backend_draw_token_t *op)
             draw(op, (const float *)op->logits.data + row * stride, key, (uint32_t)step, (uint32_t)(row % op->paths),
                  cpu_scratch(backend));
     }
-    return BACKEND_OK;
+    return op->then != NULL ? cpu_embed(backend, op->then) : BACKEND_OK;
 }
 
 int cpu_transpose(backend_t *backend, const backend_transpose_t *op)

@@ -4,8 +4,8 @@
  * not sorted out but searched: weights are positive floats, whose bits order as they do, so the weight of the last token that stays is
  * the least bit pattern above which the weights hold no more than top_p of the sum (fewer than top_k of them lie). Each round of the
  * search measures WAYS - 1 patterns at once. A scan in the tokens' order then finds where u of the rest falls. All sums are trees of
- * fixed shape, so equal inputs draw equal tokens. */
-#include "gpuworker/backend/cuda/launch.cuh"
+ * fixed shape, so equal inputs draw equal tokens. The block then embeds its row's token, where asked to. */
+#include "gpuworker/backend/cuda/embed.cuh"
 #include "gpuworker/backend/philox.h"
 
 enum { DRAW_THREADS = 256, DRAW_WARPS = DRAW_THREADS / WARP, WAYS = 4, NONE = INT32_MAX };
@@ -22,6 +22,8 @@ typedef struct {
     uint32_t stream;
     const int32_t *step;
     int32_t *tokens;
+    bool embeds;
+    embed_t then;
 } draw_token_t;
 
 /* A float as an integer that orders as it does; NaN below all. */
@@ -114,6 +116,16 @@ static __device__ __forceinline__ uint32_t least_weight(const draw_token_t &op, 
     return high;
 }
 
+template <typename Y> static __device__ __forceinline__ void embed_row(const embed_t &op, int64_t row)
+{
+    if (op.vector)
+        for (int at = (int)threadIdx.x * EMBED_VECTOR; at < op.width; at += DRAW_THREADS * EMBED_VECTOR)
+            embed_values<EMBED_VECTOR, Y>(op, row, at);
+    else
+        for (int at = (int)threadIdx.x; at < op.width; at += DRAW_THREADS)
+            embed_values<1, Y>(op, row, at);
+}
+
 template <int PER> static __global__ void __launch_bounds__(DRAW_THREADS) draw_token_kernel(const draw_token_t op)
 {
     __shared__ uint32_t shared[4][DRAW_WARPS];
@@ -194,6 +206,13 @@ template <int PER> static __global__ void __launch_bounds__(DRAW_THREADS) draw_t
     }
     if (threadIdx.x == 0)
         op.tokens[row * op.token_stride + step] = token;
+    if (op.embeds) {
+        __syncthreads(); /* the row's embedding reads that token back */
+        if (op.then.y_bf16)
+            embed_row<__nv_bfloat16>(op.then, row);
+        else
+            embed_row<float>(op.then, row);
+    }
 }
 
 extern "C" int cuda_draw_token_launch(const backend_draw_token_t *op, cudaStream_t stream)
@@ -212,6 +231,9 @@ extern "C" int cuda_draw_token_launch(const backend_draw_token_t *op, cudaStream
     p.stream = op->stream;
     p.step = static_cast<const int32_t *>(op->step->data);
     p.tokens = static_cast<int32_t *>(op->tokens.data);
+    p.embeds = op->then != NULL;
+    if (p.embeds)
+        p.then = embed_describe(op->then);
     static_assert(BACKEND_DRAW_VOCABULARY_MOST == 16 * DRAW_THREADS, "the largest kernel holds the largest vocabulary");
     return launch("draw_token",
                   p.vocabulary <= DRAW_THREADS       ? draw_token_kernel<1>

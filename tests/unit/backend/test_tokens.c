@@ -211,6 +211,47 @@ static void a_draw_depends_on_key_path_step_and_stream_only(void **state)
     bench_close();
 }
 
+static void an_embedding_of_the_drawn_tokens_may_come_along(void **state)
+{
+    enum { ROWS = 4, WIDTH = 5, STRIDE = 7 };
+    backend_t *backend = bench_open(5);
+    float *table = bench_numbers(VOCABULARY * WIDTH), *logits = bench_numbers(ROWS * VOCABULARY), *y;
+    int32_t tokens[ROWS];
+    backend_tensor_t step = bench_i32((int32_t[]){0}, 1);
+    backend_embed_t embed = {.table = {bench_shaped(bench_f32(table, VOCABULARY * WIDTH), 2, (int64_t[]){VOCABULARY, WIDTH})},
+                             .count = 1,
+                             .indices = bench_i32(NULL, ROWS),
+                             .index_stride = 1,
+                             .rows = ROWS,
+                             .tokens = 1,
+                             .width = WIDTH,
+                             .y = bench_f32(NULL, ROWS * STRIDE),
+                             .y_stride = STRIDE};
+    backend_draw_token_t op = {.logits = bench_f32(logits, ROWS * VOCABULARY),
+                               .rows = ROWS,
+                               .vocabulary = VOCABULARY,
+                               .paths = 1,
+                               .temperature = 1,
+                               .top_p = 1,
+                               .top_k = 1,
+                               .step = &step,
+                               .tokens = embed.indices,
+                               .token_stride = 1,
+                               .then = &embed};
+
+    (void)state;
+    assert_int_equal(backend_draw_token(backend, &op), BACKEND_OK);
+    assert_int_equal(backend_read(backend, &op.tokens, tokens), BACKEND_OK);
+    y = bench_read(&embed.y);
+    for (int row = 0; row < ROWS; row++)
+        for (int i = 0; i < WIDTH; i++)
+            assert_true(y[row * STRIDE + i] == table[tokens[row] * WIDTH + i]);
+    embed.tokens = 2;
+    assert_int_equal(backend_draw_token(backend, &op), BACKEND_ERR_INVALID);
+    assert_non_null(strstr(error_text(), "draw_token: `then` does not embed one token a row"));
+    bench_close();
+}
+
 static void draws_that_cannot_be_are_refused(void **state)
 {
     backend_t *backend = bench_open(0);
@@ -287,6 +328,7 @@ int main(void)
         cmocka_unit_test(top_p_keeps_tokens_until_the_ones_before_hold_that_much),
         cmocka_unit_test(greedy_takes_the_first_of_the_largest),
         cmocka_unit_test(a_draw_depends_on_key_path_step_and_stream_only),
+        cmocka_unit_test(an_embedding_of_the_drawn_tokens_may_come_along),
         cmocka_unit_test(draws_that_cannot_be_are_refused),
         cmocka_unit_test(channels_become_series_in_their_own_units),
     };
