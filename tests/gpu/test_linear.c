@@ -153,6 +153,32 @@ static void a_row_alone_gives_what_it_gives_among_eight(void **state)
     }
 }
 
+/* The backend keeps BF16 copies of biases by their address, and the address of a freed one comes back. */
+static void a_bias_in_the_place_of_a_freed_one_is_not_the_old_one(void **state)
+{
+    enum { ROWS = 40, IN = 64, OUT = 96 };
+    static float zeros[ROWS * IN], sums[ROWS * OUT], bias_host[OUT];
+    pair_t *x = pair_new("x", BACKEND_F32, DIMS(ROWS, IN)), *y = pair_new("y", BACKEND_BF16, DIMS(ROWS, OUT));
+    weight_pair_t *weight = pair_weight("weight", BACKEND_BF16, 0, 0.1f, DIMS(OUT, IN));
+
+    (void)state;
+    pair_write(x, zeros);
+    for (int i = 1; i <= 3; i++) {
+        backend_weight_t bias;
+        backend_linear_t op = {
+            .x = x->view[ON_GPU], .rows = ROWS, .weight = &weight->side[ON_GPU], .bias = &bias, .y = y->view[ON_GPU]};
+
+        for (int j = 0; j < OUT; j++)
+            bias_host[j] = (float)i;
+        pair_ok(backend_weight_upload(pair_backend[ON_GPU], "bias", BACKEND_F32, DIMS(OUT), bias_host, &bias));
+        pair_ok(backend_linear(pair_backend[ON_GPU], &op));
+        pair_read(y, ON_GPU, sums);
+        for (int j = 0; j < ROWS * OUT; j++)
+            assert_true(sums[j] == (float)i);
+        backend_weight_free(pair_backend[ON_GPU], &bias);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +187,7 @@ int main(void)
         pair_test(products_in_bf16_match_the_cpu_at_odd_sizes),
         pair_test(a_thousand_rows_go_through_the_library_in_both_precisions),
         pair_test(a_row_alone_gives_what_it_gives_among_eight),
+        pair_test(a_bias_in_the_place_of_a_freed_one_is_not_the_old_one),
     };
 
     return pair_no_gpu() ? PAIR_SKIPPED : cmocka_run_group_tests(tests, pair_setup, pair_teardown);

@@ -10,7 +10,7 @@
  * their way to the tail. */
 #include "gpuworker/backend/cuda/attention.cuh"
 
-enum { DECODE_BLOCKS_A_SM = 4 };
+enum { DECODE_BLOCKS_A_SM = 3 };
 
 typedef struct {
     const void *qkv;
@@ -65,6 +65,13 @@ template <typename T> static __device__ __forceinline__ float as_kept(float valu
     return to_float(from_float<T>(value));
 }
 
+template <typename G>
+static __device__ __forceinline__ void rotate_key(const attention_t &op, float (&key)[G::PER], const typename G::T *k, int at,
+                                                  const float *table)
+{
+    rotate<G>(key, k, at, table + 2 * op.rotary_dim, table + 3 * op.rotary_dim, op.rotary_dim, op.interleaved);
+}
+
 /* The rotated k, and v, of one token. */
 template <typename G>
 static __device__ __forceinline__ void load_key_value(const attention_t &op, const typename G::T *k, const typename G::T *v,
@@ -73,7 +80,19 @@ static __device__ __forceinline__ void load_key_value(const attention_t &op, con
     load<G::PER>(value, v + at);
     load<G::PER>(key, k + at);
     if (table != NULL)
-        rotate<G>(key, k, at, table + 2 * op.rotary_dim, table + 3 * op.rotary_dim, op.rotary_dim, op.interleaved);
+        rotate_key<G>(op, key, k, at, table);
+}
+
+/* A query as it was loaded becomes what meets the keys. */
+template <typename G>
+static __device__ __forceinline__ void turn_query(const attention_t &op, query_t<G> &query, const typename G::T *q,
+                                                  const float *table)
+{
+    if (table != NULL)
+        rotate<G>(query.q, q, query.at, table, table + op.rotary_dim, op.rotary_dim, op.interleaved);
+#pragma unroll
+    for (int i = 0; i < G::PER; i++)
+        query.q[i] *= op.scale;
 }
 
 template <typename G>
@@ -83,11 +102,7 @@ static __device__ __forceinline__ void load_query(const attention_t &op, query_t
     if (!query.active)
         return;
     load<G::PER>(query.q, q + query.at);
-    if (table != NULL)
-        rotate<G>(query.q, q, query.at, table, table + op.rotary_dim, op.rotary_dim, op.interleaved);
-#pragma unroll
-    for (int i = 0; i < G::PER; i++)
-        query.q[i] *= op.scale;
+    turn_query<G>(op, query, q, table);
 }
 
 template <typename G>
@@ -154,18 +169,32 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM) 
     T *tail_k = static_cast<T *>(op.tail_k) + tail, *tail_v = static_cast<T *>(op.tail_v) + tail;
     query_t<G> query(op.head_dim);
     typename query_t<G>::batch_t batch;
-    float key[G::PER] = {}, value[G::PER] = {};
+    typename packed_t<G::PER, T>::word own[3][packed_t<G::PER, T>::WORDS]; /* q, k, v */
+    float key[G::PER], value[G::PER];
+    bool few_steps = op.table != NULL && op.index_stride <= G::LANES;
+    int table_rows = 0; /* that of step `lane` */
 
+    /* What does not depend on the step is requested beside it: each trip to memory that waits for another one is a tenth of the time. */
     begin();
     int step = *op.step, first = op.first != NULL ? op.first[prefix_row] : 0;
+#pragma unroll
+    for (int i = 0; i < 3; i++)
+        load_words<G::PER, T>(own[i], q + i * part + query.at, query.active);
+    if (few_steps)
+        table_rows = op.index[prefix_row * op.index_stride + min(query.lane, (int)op.index_stride - 1)];
     int begin_key = op.prefix_tokens > KEY_BATCH ? __reduce_min_sync(0xffffffffu, first) : 0;
     query.fetch(batch, prefix_k, prefix_v, op.head_dim, begin_key, op.prefix_tokens); /* in flight while q is being rotated */
-    const float *table = table_row(op, prefix_row, step);
-    load_query<G>(op, query, q, table);
+    table_rows = __shfl_sync(0xffffffffu, table_rows, step, G::LANES);
+    const float *table = few_steps ? op.table + (int64_t)table_rows * 4 * op.rotary_dim : table_row(op, prefix_row, step);
+    unpack<G::PER, T>(query.q, own[0]);
+    unpack<G::PER, T>(key, own[1]);
+    unpack<G::PER, T>(value, own[2]);
     if (query.active) {
         int64_t to = (int64_t)step * op.head_dim + query.at;
 
-        load_key_value<G>(op, q + part, q + 2 * part, table, query.at, key, value);
+        turn_query<G>(op, query, q, table);
+        if (table != NULL)
+            rotate_key<G>(op, key, q + part, query.at, table);
         store<G::PER>(tail_k + to, key);
         store<G::PER>(tail_v + to, value);
 #pragma unroll

@@ -2,14 +2,16 @@
  *
  * cuBLASLt thinks in columns: yᵀ [out × rows] = Wᵀ' xᵀ with W as its transposed A and x as its B. F32 products are computed in
  * F32 (no TF32). A plan is the descriptors and the algorithm of one shape; the algorithm is the one that an earlier process
- * chose (choices.c), or else the fastest of the library's candidates, timed on the shape's own data into memory of its own. Candidates that add partial sums in no fixed order are
- * excluded: equal inputs must give equal bytes. */
+ * chose (choices.c), or else the fastest of the library's candidates, timed on the shape's own data into memory of its own.
+ * Candidates that add partial sums in no fixed order are excluded: equal inputs must give equal bytes. */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "gpuworker/backend/cuda/cuda.h"
 
-enum { CANDIDATES_MOST = 8, TIMED_RUNS = 3 };
+enum { CANDIDATES_MOST = 16, FIRST_RUNS = 2, LAST_RUNS = 6 };
+static const float NEAR = 1.1f; /* times the fastest one's time: worth another look */
 static const size_t workspace_bytes = (size_t)32 << 20;
 
 struct cuda_product_plan {
@@ -72,56 +74,108 @@ static int set_bias(const cuda_product_plan_t *plan, const void *bias)
 
 /* ---- choosing an algorithm --------------------------------------------------------------------------------------------------- */
 
-static int time_candidate(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulAlgo_t *algo,
-                          const cuda_product_t *product, void *y, const cudaEvent_t event[2], float *milliseconds)
-{
-    int rc = run_plan(cuda, plan, algo, product, y); /* loads the kernel */
+/* What candidates are timed with: memory for their y and, where W is more than x and y together, as much as the L2 holds: overwritten
+ * before each run, so that W comes from memory as it does in a forecast. Larger products are run back to back, as there too. */
+typedef struct {
+    const cuda_product_plan_t *plan;
+    const cuda_product_t *product;
+    void *y, *flush;
+    size_t flush_bytes;
+    cudaEvent_t event[2];
+} trial_t;
 
+static int trial_open(backend_cuda_t *cuda, trial_t *trial)
+{
+    const cuda_product_t *product = trial->product;
+    size_t y_bytes = (size_t)(product->rows * product->out) * backend_dtype_bytes(product->y_dtype),
+           x_bytes = (size_t)(product->rows * product->in) * backend_dtype_bytes(product->dtype),
+           w_bytes = (size_t)(product->out * product->in) * backend_dtype_bytes(product->dtype);
+    int cache_bytes = 0,
+        rc = cuda_check("linear: timing", cudaDeviceGetAttribute(&cache_bytes, cudaDevAttrL2CacheSize, cuda->device));
+
+    trial->flush_bytes = w_bytes > x_bytes + y_bytes ? (size_t)cache_bytes : 0;
     if (rc == BACKEND_OK)
-        rc = cuda_check("linear: timing", cudaEventRecord(event[0], cuda->stream));
-    for (int i = 0; rc == BACKEND_OK && i < TIMED_RUNS; i++)
-        rc = run_plan(cuda, plan, algo, product, y);
-    if (rc == BACKEND_OK)
-        rc = cuda_check("linear: timing", cudaEventRecord(event[1], cuda->stream));
-    if (rc == BACKEND_OK)
-        rc = cuda_check("linear: timing", cudaEventSynchronize(event[1]));
-    if (rc == BACKEND_OK)
-        rc = cuda_check("linear: timing", cudaEventElapsedTime(milliseconds, event[0], event[1]));
+        rc = cuda_allocate("linear: timing", y_bytes, &trial->y);
+    if (rc == BACKEND_OK && trial->flush_bytes > 0)
+        rc = cuda_allocate("linear: timing", trial->flush_bytes, &trial->flush);
+    for (int i = 0; rc == BACKEND_OK && i < 2; i++)
+        rc = cuda_check("linear: timing", cudaEventCreate(&trial->event[i]));
     return rc;
 }
 
-/* The index of the fastest candidate, or a negative code; a candidate that cuBLASLt refuses to run is passed over. */
+static void trial_close(trial_t *trial)
+{
+    for (int i = 0; i < 2; i++)
+        if (trial->event[i] != NULL)
+            cudaEventDestroy(trial->event[i]);
+    cudaFree(trial->flush);
+    cudaFree(trial->y);
+}
+
+/* Lowers *milliseconds to what one of `runs` takes on average. */
+static int time_runs(backend_cuda_t *cuda, const trial_t *trial, const cublasLtMatmulAlgo_t *algo, int runs, float *milliseconds)
+{
+    float elapsed = 0;
+    int rc = cuda_check("linear: timing", cudaEventRecord(trial->event[0], cuda->stream));
+
+    for (int i = 0; rc == BACKEND_OK && i < runs; i++)
+        rc = run_plan(cuda, trial->plan, algo, trial->product, trial->y);
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventRecord(trial->event[1], cuda->stream));
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventSynchronize(trial->event[1]));
+    if (rc == BACKEND_OK)
+        rc = cuda_check("linear: timing", cudaEventElapsedTime(&elapsed, trial->event[0], trial->event[1]));
+    if (rc == BACKEND_OK && elapsed / (float)runs < *milliseconds)
+        *milliseconds = elapsed / (float)runs;
+    return rc;
+}
+
+static int time_candidate(backend_cuda_t *cuda, const trial_t *trial, const cublasLtMatmulAlgo_t *algo, int runs,
+                          float *milliseconds)
+{
+    int rc = run_plan(cuda, trial->plan, algo, trial->product, trial->y); /* loads the kernel */
+
+    if (trial->flush_bytes == 0)
+        return rc < 0 ? rc : time_runs(cuda, trial, algo, runs, milliseconds);
+    for (int i = 0; rc == BACKEND_OK && i < runs; i++) {
+        rc = cuda_check("linear: timing", cudaMemsetAsync(trial->flush, i, trial->flush_bytes, cuda->stream));
+        if (rc == BACKEND_OK)
+            rc = time_runs(cuda, trial, algo, 1, milliseconds);
+    }
+    return rc;
+}
+
+/* The index of the fastest candidate, or a negative code: all are run a little, and those that come near the fastest again. A candidate
+ * that cuBLASLt refuses to run is passed over. */
 static int fastest(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulHeuristicResult_t *candidates,
                    int count, const cuda_product_t *product)
 {
-    size_t bytes = (size_t)product->rows * (size_t)product->out * backend_dtype_bytes(product->y_dtype);
-    cudaEvent_t event[2] = {NULL, NULL};
-    float best_ms = 0;
-    int best = -1, rc;
-    void *y = NULL;
+    trial_t trial = {.plan = plan, .product = product};
+    float milliseconds[CANDIDATES_MOST], best_ms = FLT_MAX;
+    int best = -1, rc = trial_open(cuda, &trial), refused = BACKEND_OK;
 
-    if ((rc = cuda_allocate("linear: timing", bytes, &y)) < 0 ||
-        (rc = cuda_check("linear: timing", cudaEventCreate(&event[0]))) < 0 ||
-        (rc = cuda_check("linear: timing", cudaEventCreate(&event[1]))) < 0)
-        goto cleanup;
-    for (int i = 0; i < count; i++) {
-        float milliseconds;
-
-        rc = time_candidate(cuda, plan, &candidates[i].algo, product, y, event, &milliseconds);
-        if (rc == BACKEND_OK && (best < 0 || milliseconds < best_ms)) {
-            best = i;
-            best_ms = milliseconds;
-        } else if (rc < 0 && rc != BACKEND_ERR_UNSUPPORTED) {
-            goto cleanup;
+    for (int i = 0; rc == BACKEND_OK && i < count; i++) {
+        milliseconds[i] = FLT_MAX;
+        rc = time_candidate(cuda, &trial, &candidates[i].algo, FIRST_RUNS, &milliseconds[i]);
+        if (milliseconds[i] < best_ms)
+            best_ms = milliseconds[i];
+        if (rc == BACKEND_ERR_UNSUPPORTED) {
+            refused = rc;
+            rc = BACKEND_OK;
         }
     }
-    rc = best >= 0 ? best : rc;
-cleanup:
-    for (int i = 0; i < 2; i++)
-        if (event[i] != NULL)
-            cudaEventDestroy(event[i]);
-    cudaFree(y);
-    return rc;
+    for (int i = 0; rc == BACKEND_OK && i < count; i++) {
+        if (milliseconds[i] == FLT_MAX || milliseconds[i] > best_ms * NEAR)
+            continue;
+        rc = time_candidate(cuda, &trial, &candidates[i].algo, LAST_RUNS, &milliseconds[i]);
+        if (best < 0 || milliseconds[i] < milliseconds[best])
+            best = i;
+    }
+    trial_close(&trial);
+    if (rc < 0)
+        return rc;
+    return best >= 0 ? best : refused;
 }
 
 /* What an earlier process chose, if cuBLASLt still takes it. */
