@@ -84,7 +84,6 @@ int sundial_flow(model_state_t *state, const sundial_pass_t *pass);
 int sundial_show_scaler(model_state_t *state);
 int sundial_show_tokens(model_state_t *state, const sundial_pass_t *pass, const char *name, const backend_tensor_t *tensor);
 int sundial_show_condition(model_state_t *state, const sundial_pass_t *pass);
-int sundial_show_part(model_state_t *state, const sundial_pass_t *pass, const char *name, int step, int64_t at, int64_t width);
 int sundial_show_step_begin(model_state_t *state, const sundial_pass_t *pass, int step);
 int sundial_show_block(model_state_t *state, const sundial_pass_t *pass, int step, int block);
 int sundial_show_step_end(model_state_t *state, const sundial_pass_t *pass, int step);

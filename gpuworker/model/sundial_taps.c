@@ -60,7 +60,7 @@ int sundial_show_condition(model_state_t *state, const sundial_pass_t *pass)
 }
 
 /* A part of every path's row. */
-int sundial_show_part(model_state_t *state, const sundial_pass_t *pass, const char *name, int step, int64_t at, int64_t width)
+static int show_part(model_state_t *state, const sundial_pass_t *pass, const char *name, int step, int64_t at, int64_t width)
 {
     char text[NAME_BYTES];
 
@@ -110,15 +110,15 @@ int sundial_show_step_begin(model_state_t *state, const sundial_pass_t *pass, in
     if (state->tap.call == NULL)
         return MODEL_OK;
     TRY(backend_read(state->backend, &state->flow, state->before));
-    if ((rc = sundial_show_part(state, pass, "net_input_steps", step, state->row.x, channels)) < 0)
+    if ((rc = show_part(state, pass, "net_input_steps", step, state->row.x, channels)) < 0)
         return rc;
     if (step == 0)
-        return sundial_show_part(state, pass, "net_input_step0", step, state->row.x, channels);
+        return show_part(state, pass, "net_input_step0", step, state->row.x, channels);
     if (step > 1)
         return MODEL_OK;
     if ((rc = show_embeddings(state, pass, step)) < 0)
         return rc;
-    return sundial_show_part(state, pass, "net_input_proj_step1", step, state->row.projected, width);
+    return show_part(state, pass, "net_input_proj_step1", step, state->row.projected, width);
 }
 
 int sundial_show_block(model_state_t *state, const sundial_pass_t *pass, int step, int block)
@@ -128,7 +128,7 @@ int sundial_show_block(model_state_t *state, const sundial_pass_t *pass, int ste
     if (state->tap.call == NULL || step != 1)
         return MODEL_OK;
     snprintf(name, sizeof name, "net_res%d_step1", block);
-    return sundial_show_part(state, pass, name, step, state->row.stream, state->model->config.width);
+    return show_part(state, pass, name, step, state->row.stream, state->model->config.width);
 }
 
 /* What the network said: the step's move of x without its drift, times n, plus b_out. */
@@ -163,7 +163,7 @@ int sundial_show_step_end(model_state_t *state, const sundial_pass_t *pass, int 
 int sundial_show_samples(model_state_t *state, const sundial_pass_t *pass, int64_t width)
 {
     char text[NAME_BYTES];
-    int rc = sundial_show_part(state, pass, "samples_normalized", 0, state->row.x, width);
+    int rc = show_part(state, pass, "samples_normalized", 0, state->row.x, width);
 
     if (rc < 0)
         return rc;

@@ -71,7 +71,7 @@ static void on_tap(void *context, const char *name, int step, const float *value
     for (int i = 2; i < rank; i++) /* elements of one series' variate */
         given *= dim[i];
     stacked |= given < tensor->tensor->elements / rows;
-    if (stacked && run->entry_of_step != NULL && (step = run->entry_of_step(run, name, step)) < 0)
+    if (stacked && run->entry_of_step != NULL && (step = run->entry_of_step(run, step)) < 0)
         return;
     wanted = tensor->tensor->elements / rows / (stacked ? tensor->tensor->dim[0] : 1);
     if (given < wanted || (stacked && step >= tensor->tensor->dim[0])) {

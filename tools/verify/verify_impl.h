@@ -23,7 +23,7 @@ typedef struct verify_case {
     model_shape_t shape; /* batch, context: of the case */
     int64_t *row_of;     /* the session's row of each row of an expected tensor (malloc'ed); NULL: the same */
     /* Which entry of a stacked tensor is shown at `step`, where it does not hold all steps: -1: none of them. NULL: the step-th. */
-    int (*entry_of_step)(const struct verify_case *run, const char *name, int step);
+    int (*entry_of_step)(const struct verify_case *run, int step);
     size_t count;
     verify_tensor_t tensors[VERIFY_TENSORS_MOST];
     bool failed;

@@ -33,12 +33,11 @@ static int sundial_shape(const verify_case_t *run, model_shape_t *out)
 }
 
 /* Of the flow's n steps the goldens hold the first two, the middle one and the last. */
-static int entry_of_step(const verify_case_t *run, const char *name, int step)
+static int entry_of_step(const verify_case_t *run, int step)
 {
     const checkpoint_tensor_t *times = checkpoint_find(run->expected, "round0.net_t_all");
     int steps = times != NULL ? (int)times->elements : 0, recorded[STEPS_RECORDED] = {0, 1, steps / 2, steps - 1};
 
-    (void)name;
     for (int i = 0; i < STEPS_RECORDED; i++)
         if (recorded[i] == step)
             return i;
