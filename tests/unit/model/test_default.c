@@ -59,8 +59,8 @@ static void the_default_model_forecasts_what_pytorch_does(void **state)
                            .quantiles = {0.1f, 0.5f, 0.9f}};
     const model_output_t *output;
     backend_t *backend;
-    model_t *model;
-    session_t *session;
+    model_t *model = NULL;
+    session_t *session = NULL;
     char revision[17];
 
     (void)state;
