@@ -155,7 +155,8 @@ def describe(table):
         )
     s = summary(table)
     lines.append(f"{'average':<14}{'':>9}" + "".join(f"{s['over_' + b]:9.4f}" for b in BASELINES) + f"{s['coverage']:8.3f}")
-    lines += [f"step {k:<3} over naive, ewma, garch: " + " ".join(f"{s[f'over_{b}_step_{k}']:.4f}" for b in BASELINES) for k in SHOWN if f"coverage_step_{k}" in s]
+    for step in (k for k in SHOWN if f"coverage_step_{k}" in s):
+        lines.append(f"step {step:<3} over naive, ewma, garch: " + " ".join(f"{s[f'over_{b}_step_{step}']:.4f}" for b in BASELINES))
     return "\n".join(lines)
 
 
