@@ -8,7 +8,7 @@
  *
  * What our sequence of ops does otherwise than the official code, with the same results: constants are folded into the weights
  * (toto2_load.c); each call's last token, which predicts nothing that is asked for, is left out; with one variate a layer that attends over
- * variates is one product, and from the last layer that attends over time on only the tokens that predict go on.
+ * variates is one product; and once tokens have seen each other for the last time, only those that predict go on.
  *
  * An exogenous variate is read in the context and where its future is known; its own rows of the forecast are the model's, as if it were not.
  *
@@ -151,12 +151,55 @@ static const backend_weight_t *given(const backend_weight_t *weight)
     return weight->tensor.data != NULL ? weight : NULL;
 }
 
+/* Of [rows][tokens][width] those tokens that predict a patch, neighbours already when there is one row; else gathered into `to`. */
+static int gather(model_state_t *state, const toto2_call_t *call, backend_tensor_t *x, int64_t width, const backend_tensor_t *to)
+{
+    if (state->rows == 1) {
+        *x = backend_tensor_from(x, (call->before - 1) * width);
+        return MODEL_OK;
+    }
+    TRY(backend_embed(state->backend,
+                      &(backend_embed_t){.table = {*x},
+                                         .count = 1,
+                                         .indices = backend_tensor_from(&state->picks, state->rows * call->number * state->block),
+                                         .rows = state->rows * call->block,
+                                         .tokens = state->rows * call->block,
+                                         .width = width,
+                                         .y = *to}));
+    *x = *to;
+    return MODEL_OK;
+}
+
+/* Only the tokens that predict a patch go on, in the stream and in `mixed`, where that is not NULL. */
+static int pick(model_state_t *state, flow_t *flow, backend_tensor_t *mixed)
+{
+    const toto2_config_t *config = &state->model->config;
+    int rc = gather(state, flow->call, &flow->stream[0], config->width, &state->picked);
+
+    if (rc == MODEL_OK && mixed != NULL)
+        rc = gather(state, flow->call, mixed, config->heads * config->head_dim, &state->qkv); /* which has been read */
+    flow->tokens = flow->call->block;
+    return rc;
+}
+
+/* The layer in which tokens see each other for the last time, and this is time's; -1: none, or a tap wants to see all of them. */
+static int64_t last_mixing_layer(const model_state_t *state)
+{
+    const toto2_config_t *config = &state->model->config;
+    int64_t layer = config->layers - 1;
+
+    while (state->shape.variates == 1 && layer >= 0 && toto2_is_variate_layer(config, layer))
+        layer--;
+    return layer >= 0 && state->unread > 0 && !toto2_is_variate_layer(config, layer) ? layer : -1;
+}
+
 /* stream += out · attention(qkv · norm(stream)) */
 static int attend(model_state_t *state, flow_t *flow, int64_t index)
 {
     const toto2_config_t *config = &state->model->config;
     const toto2_layer_t *layer = &state->model->layers[index];
     backend_head_norm_t norm = {given(&layer->q_norm), given(&layer->k_norm), (float)config->eps};
+    backend_tensor_t mixed = state->mixed;
     int rc;
 
     if (toto2_is_variate_layer(config, index) && state->shape.variates == 1) {
@@ -172,7 +215,9 @@ static int attend(model_state_t *state, flow_t *flow, int64_t index)
                                                : attend_over_time(state, flow, index, config->head_norm ? &norm : NULL);
     if (rc < 0)
         return rc;
-    TRY(apply(state, flow, &layer->out, &state->mixed, 0, BACKEND_ACT_NONE, &flow->stream[0], &flow->stream[0]));
+    if (index == last_mixing_layer(state) && (rc = pick(state, flow, &mixed)) < 0)
+        return rc;
+    TRY(apply(state, flow, &layer->out, &mixed, 0, BACKEND_ACT_NONE, &flow->stream[0], &flow->stream[0]));
     return MODEL_OK;
 }
 
@@ -186,50 +231,15 @@ static int feed_forward(model_state_t *state, const flow_t *flow, int64_t index)
     return MODEL_OK;
 }
 
-/* Only the tokens that predict a patch go on. */
-static int pick(model_state_t *state, flow_t *flow)
-{
-    const toto2_call_t *call = flow->call;
-    int64_t width = state->model->config.width;
-
-    if (state->rows == 1) { /* they are neighbours */
-        flow->stream[0] = backend_tensor_from(&flow->stream[0], (call->before - 1) * width);
-    } else {
-        TRY(backend_embed(state->backend, &(backend_embed_t){.table = {flow->stream[0]},
-                                                             .count = 1,
-                                                             .indices = backend_tensor_from(
-                                                                 &state->picks, state->rows * call->number * state->block),
-                                                             .rows = state->rows * call->block,
-                                                             .tokens = state->rows * call->block,
-                                                             .width = width,
-                                                             .y = state->picked}));
-        flow->stream[0] = state->picked;
-    }
-    flow->tokens = call->block;
-    return MODEL_OK;
-}
-
-/* The first layer from which on tokens no longer see each other. */
-static int64_t first_separate_layer(const model_state_t *state)
-{
-    const toto2_config_t *config = &state->model->config;
-    int64_t layer = config->layers;
-
-    while (state->shape.variates == 1 && layer > 0 && toto2_is_variate_layer(config, layer - 1))
-        layer--;
-    return layer;
-}
-
 static int transform(model_state_t *state, flow_t *flow)
 {
-    int64_t layers = state->model->config.layers, pick_before = state->unread == 0 ? layers : first_separate_layer(state);
     int rc;
 
-    for (int64_t i = 0; i < layers; i++)
-        if ((i == pick_before && (rc = pick(state, flow)) < 0) || (rc = attend(state, flow, i)) < 0 ||
-            (rc = feed_forward(state, flow, i)) < 0 || (rc = toto2_show_layer(state, flow->call, i, &flow->stream[0])) < 0)
+    for (int64_t i = 0; i < state->model->config.layers; i++)
+        if ((rc = attend(state, flow, i)) < 0 || (rc = feed_forward(state, flow, i)) < 0 ||
+            (rc = toto2_show_layer(state, flow->call, i, &flow->stream[0])) < 0)
             return rc;
-    return pick_before == layers ? pick(state, flow) : MODEL_OK;
+    return last_mixing_layer(state) < 0 ? pick(state, flow, NULL) : MODEL_OK;
 }
 
 /* head = skip · n + out · silu(in · n), n = norm(stream); then quantiles of the block's values. */

@@ -19,11 +19,13 @@ static double call_weight_bytes(const model_t *model, bool single)
     return matrices * (double)backend_dtype_bytes(model->precision) + vectors * sizeof(float);
 }
 
-/* Products of one token in one layer. */
-static double layer_flops(const toto2_config_t *c, bool alone)
+/* Products of one layer, of `tokens` up to its attention and `after` from there on. */
+static double layer_flops(const toto2_config_t *c, bool alone, double tokens, double after)
 {
-    double width = (double)c->width, attention = alone ? width * width : 4 * (double)(c->heads * c->head_dim) * width;
-    return 2 * (attention + 3 * (double)c->hidden * width);
+    double width = (double)c->width, inner = (double)(c->heads * c->head_dim);
+    double attention = alone ? after * width : tokens * 3 * inner + after * inner;
+
+    return 2 * width * (attention + after * 3 * (double)c->hidden);
 }
 
 void toto2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out)
@@ -35,11 +37,11 @@ void toto2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *
     double ends_in = 2 * (inside * 2 * patch + width * (inside + 2 * patch));
     double ends_out = 2 * (inside * width + patch * TOTO2_LEVELS * (width + inside));
     int64_t context = (shape->context + c->patch - 1) / c->patch, steps = (shape->horizon + c->patch - 1) / c->patch;
-    int64_t block = shape->options.decode_block > 0 ? shape->options.decode_block / c->patch : steps, separate = c->layers;
+    int64_t block = shape->options.decode_block > 0 ? shape->options.decode_block / c->patch : steps, last = c->layers - 1;
 
     block = block < steps ? block : steps;
-    while (single && separate > 0 && toto2_is_variate_layer(c, separate - 1))
-        separate--;
+    while (single && last >= 0 && toto2_is_variate_layer(c, last))
+        last--; /* in this one tokens see each other for the last time */
     *out = (model_cost_t){.io_bytes = model_io_bytes(shape)};
     for (int64_t done = 0, cached = 0; done < steps; done += block) {
         int64_t own = block < steps - done ? block : steps - done, before = done == 0 ? context : block;
@@ -51,7 +53,8 @@ void toto2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *
         for (int64_t i = 0; i < c->layers; i++) {
             bool variates = toto2_is_variate_layer(c, i);
 
-            out->flops += rows * (i < separate ? tokens : (double)own) * layer_flops(c, single && variates);
+            out->flops +=
+                rows * layer_flops(c, single && variates, tokens, i < last || (!single && variates) ? tokens : (double)own);
             if (!variates) {
                 out->flops += rows * 4 * inner * pairs;
                 if (block < steps)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/normal.h"
 #include "gpuworker/model/families.h"
 #include "gpuworker/model/random_weights.h"
 #include "gpuworker/model/toto2.h"
@@ -144,9 +145,6 @@ static void add_layer(random_weights_t *weights, const toto2_size_t *size, int l
     silence(weights, name);
 }
 
-/* Standard normal quantiles of the levels 0.1 .. 0.9. */
-static const double NORMAL[TOTO2_LEVELS] = {-1.2816, -0.8416, -0.5244, -0.2533, 0, 0.2533, 0.5244, 0.8416, 1.2816};
-
 static void add_head(random_weights_t *weights, const toto2_size_t *size)
 {
     static const char skip[] = "output_head.param_projection.proj.skip_proj";
@@ -163,7 +161,7 @@ static void add_head(random_weights_t *weights, const toto2_size_t *size)
         double opening = sqrt((i / TOTO2_LEVELS + 1) / (double)size->patch);
 
         set(weights, skip, i, CARRIED, carried);
-        set_bias(weights, skip, i, (double)BAND * opening * NORMAL[i % TOTO2_LEVELS] * exact);
+        set_bias(weights, skip, i, (double)BAND * opening * normal_quantile((i % TOTO2_LEVELS + 1) / 10.0) * exact);
     }
 }
 
