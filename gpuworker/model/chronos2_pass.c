@@ -202,11 +202,19 @@ static int embed(model_state_t *state, const chronos2_round_t *round)
 
 /* ---- layers ------------------------------------------------------------------------------------------------------------------- */
 
-/* y = weight · norm(x) + residual, of all tokens. */
-static int project(model_state_t *state, const chronos2_round_t *round, backend_tensor_t x, const backend_weight_t *norm,
+/* Tokens that the parts of a layer work on: all of a round, or in the last layer those alone that predict. */
+typedef struct {
+    int64_t rows; /* of hidden: tokens of all rows */
+    int64_t tokens;
+    const backend_tensor_t *visible; /* [rows][tokens]; NULL: all */
+    backend_tensor_t hidden, other;  /* the residual stream before and after a layer, and in it */
+} span_t;
+
+/* y = residual + weight · norm(x) */
+static int project(model_state_t *state, int64_t rows, backend_tensor_t x, const backend_weight_t *norm,
                    const backend_weight_t *weight, const backend_tensor_t *residual, backend_tensor_t y)
 {
-    backend_linear_t op = {.x = x, .rows = round->rows * round->tokens, .weight = weight, .residual = residual, .y = y};
+    backend_linear_t op = {.x = x, .rows = rows, .weight = weight, .residual = residual, .y = y};
 
     if (norm != NULL)
         op.norm = (backend_norm_t){BACKEND_NORM_RMS, norm, NULL, state->model->config.eps};
@@ -214,11 +222,11 @@ static int project(model_state_t *state, const chronos2_round_t *round, backend_
     return MODEL_OK;
 }
 
-/* hidden += Wo · attention over time */
+/* mixed = attention over time, of all tokens */
 static int attend_time(model_state_t *state, const chronos2_round_t *round, const chronos2_layer_t *layer)
 {
     const chronos2_config_t *config = &state->model->config;
-    int rc = project(state, round, state->hidden, &layer->time_norm, &layer->time_qkv, NULL, state->qkv);
+    int rc = project(state, round->rows * round->tokens, state->hidden, &layer->time_norm, &layer->time_qkv, NULL, state->qkv);
 
     if (rc < 0)
         return rc;
@@ -234,110 +242,143 @@ static int attend_time(model_state_t *state, const chronos2_round_t *round, cons
                                                                  .scale = 1,
                                                                  .rope = {.table = &state->rope, .index = &state->positions},
                                                                  .visible = &round->visible}));
-    return project(state, round, state->mixed, NULL, &layer->time_o, &state->hidden, state->hidden);
+    return MODEL_OK;
 }
 
 /* other = hidden + Wo · attention over the group; a variate alone attends to itself only. */
-static int attend_group(model_state_t *state, const chronos2_round_t *round, const chronos2_layer_t *layer)
+static int attend_group(model_state_t *state, const chronos2_round_t *round, const span_t *span, const chronos2_layer_t *layer)
 {
     const chronos2_config_t *config = &state->model->config;
     int rc;
 
     if (state->shape.variates == 1)
-        return project(state, round, state->hidden, &layer->group_norm, &layer->group_alone, &state->hidden, state->other);
-    if ((rc = project(state, round, state->hidden, &layer->group_norm, &layer->group_qkv, NULL, state->qkv)) < 0)
+        return project(state, span->rows, span->hidden, &layer->group_norm, &layer->group_alone, &span->hidden, span->other);
+    if ((rc = project(state, span->rows, span->hidden, &layer->group_norm, &layer->group_qkv, NULL, state->qkv)) < 0)
         return rc;
     TRY(backend_group_attention(state->backend, &(backend_group_attention_t){.qkv = state->qkv,
                                                                              .out = state->mixed,
                                                                              .sets = state->shape.batch * round->paths,
                                                                              .samples = round->paths,
                                                                              .variates = state->shape.variates,
-                                                                             .tokens = round->tokens,
+                                                                             .tokens = span->tokens,
                                                                              .heads = (int)config->heads,
                                                                              .head_dim = (int)config->head_dim,
                                                                              .scale = 1,
                                                                              .group = &state->group,
                                                                              .group_tokens = 1,
-                                                                             .visible = &round->visible}));
-    return project(state, round, state->mixed, NULL, &layer->group_o, &state->hidden, state->other);
+                                                                             .visible = span->visible}));
+    return project(state, span->rows, state->mixed, NULL, &layer->group_o, &span->hidden, span->other);
 }
 
 /* hidden = other + Wo · relu(Wi · norm(other)), through the first part of the wide rows */
-static int feed_forward(model_state_t *state, const chronos2_round_t *round, const chronos2_layer_t *layer)
+static int feed_forward(model_state_t *state, const span_t *span, const chronos2_layer_t *layer)
 {
     int64_t wide = chronos2_wide(&state->model->config);
 
     TRY(backend_linear(state->backend,
-                       &(backend_linear_t){.x = state->other,
-                                           .rows = round->rows * round->tokens,
+                       &(backend_linear_t){.x = span->other,
+                                           .rows = span->rows,
                                            .norm = {BACKEND_NORM_RMS, &layer->mlp_norm, NULL, state->model->config.eps},
                                            .weight = &layer->wi,
                                            .activation = BACKEND_ACT_RELU,
                                            .y = state->wide,
                                            .y_stride = wide}));
     TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->wide,
-                                                           .rows = round->rows * round->tokens,
+                                                           .rows = span->rows,
                                                            .x_stride = wide,
                                                            .weight = &layer->wo,
-                                                           .residual = &state->other,
-                                                           .y = state->hidden}));
+                                                           .residual = &span->other,
+                                                           .y = span->hidden}));
     return MODEL_OK;
 }
 
-static int transform(model_state_t *state, const chronos2_round_t *round)
+/* What follows attention over time: hidden += Wo · mixed, group, MLP. */
+static int finish_layer(model_state_t *state, const chronos2_round_t *round, const span_t *span, backend_tensor_t mixed,
+                        int64_t index)
 {
-    for (int64_t i = 0; i < state->model->config.layers; i++) {
-        const chronos2_layer_t *layer = &state->model->layers[i];
-        int rc;
+    const chronos2_layer_t *layer = &state->model->layers[index];
+    bool all = span->tokens == round->tokens;
+    int rc;
 
-        if ((rc = attend_time(state, round, layer)) < 0)
-            return rc;
-        TRY(show_layer(state, round, i, "after_time", &state->hidden));
-        if ((rc = attend_group(state, round, layer)) < 0)
-            return rc;
-        TRY(show_layer(state, round, i, "after_group", &state->other));
-        if ((rc = feed_forward(state, round, layer)) < 0)
-            return rc;
-        TRY(show_layer(state, round, i, "after_ff", &state->hidden));
-    }
+    if ((rc = project(state, span->rows, mixed, NULL, &layer->time_o, &span->hidden, span->hidden)) < 0)
+        return rc;
+    if (all)
+        TRY(show_layer(state, round, index, "after_time", &span->hidden));
+    if ((rc = attend_group(state, round, span, layer)) < 0)
+        return rc;
+    if (all)
+        TRY(show_layer(state, round, index, "after_group", &span->other));
+    if ((rc = feed_forward(state, span, layer)) < 0)
+        return rc;
+    if (all)
+        TRY(show_layer(state, round, index, "after_ff", &span->hidden));
     return MODEL_OK;
+}
+
+/* The predicted tokens of [rows][tokens][width] as dense rows: in place when there is one row, else gathered into `room`. */
+static int pick_predicted(model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *from, int64_t width,
+                          const backend_tensor_t *room, backend_tensor_t *picked)
+{
+    backend_tensor_t table = {.data = from->data, .dtype = from->dtype, .rank = 2, .dim = {round->rows * round->tokens, width}};
+
+    *picked = round->rows == 1 ? backend_tensor_from(from, (round->context + 1) * width) : *room;
+    if (round->rows > 1)
+        TRY(backend_embed(state->backend, &(backend_embed_t){.table = {table},
+                                                             .count = 1,
+                                                             .indices = round->predicted,
+                                                             .rows = round->rows * round->ahead,
+                                                             .tokens = round->rows * round->ahead,
+                                                             .width = width,
+                                                             .y = *room}));
+    return MODEL_OK;
+}
+
+/* Once the last layer has attended over time, only the predicted tokens count. */
+static int finish_predicted(model_state_t *state, const chronos2_round_t *round, int64_t index, backend_tensor_t *predicted)
+{
+    const chronos2_config_t *config = &state->model->config;
+    span_t span = {.rows = round->rows * round->ahead, .tokens = round->ahead};
+    backend_tensor_t mixed;
+    int rc;
+
+    if ((rc = pick_predicted(state, round, &state->mixed, config->heads * config->head_dim, &state->qkv, &mixed)) < 0 ||
+        (rc = pick_predicted(state, round, &state->hidden, config->width, &state->other, &span.hidden)) < 0)
+        return rc;
+    span.other = round->rows == 1 ? state->other : state->hidden;
+    *predicted = span.hidden;
+    return finish_layer(state, round, &span, mixed, index);
+}
+
+/* All layers; the predicted tokens' states as dense rows. Who taps sees all tokens of the last layer too. */
+static int transform(model_state_t *state, const chronos2_round_t *round, backend_tensor_t *predicted)
+{
+    const chronos2_config_t *config = &state->model->config;
+    span_t span = {.rows = round->rows * round->tokens,
+                   .tokens = round->tokens,
+                   .visible = &round->visible,
+                   .hidden = state->hidden,
+                   .other = state->other};
+    int rc;
+
+    for (int64_t i = 0; i < config->layers; i++) {
+        if ((rc = attend_time(state, round, &state->model->layers[i])) < 0)
+            return rc;
+        if (i + 1 == config->layers && state->tap.call == NULL)
+            return finish_predicted(state, round, i, predicted);
+        if ((rc = finish_layer(state, round, &span, state->mixed, i)) < 0)
+            return rc;
+    }
+    return pick_predicted(state, round, &state->hidden, config->width, &state->other, predicted);
 }
 
 /* ---- from hidden states to quantiles -------------------------------------------------------------------------------------------- */
 
-/* The last tokens of every row as rows that lie evenly: where they stand, when they do; gathered, when several tokens of several rows do not. */
-static int pick_predicted(model_state_t *state, const chronos2_round_t *round, backend_tensor_t *x, int64_t *x_stride)
-{
-    int64_t width = state->model->config.width;
-    backend_tensor_t table = state->hidden;
-
-    *x_stride = round->ahead == 1 ? round->tokens * width : width;
-    *x = backend_tensor_from(&state->hidden, (round->context + 1) * width);
-    if (round->ahead == 1 || round->rows == 1)
-        return MODEL_OK;
-    TRY(backend_embed(state->backend, &(backend_embed_t){.table = {table},
-                                                         .count = 1,
-                                                         .indices = round->predicted,
-                                                         .rows = round->rows * round->ahead,
-                                                         .tokens = round->rows * round->ahead,
-                                                         .width = width,
-                                                         .y = state->other}));
-    *x = state->other;
-    return MODEL_OK;
-}
-
-static int project_head(model_state_t *state, const chronos2_round_t *round)
+static int project_head(model_state_t *state, const chronos2_round_t *round, backend_tensor_t predicted)
 {
     const model_t *model = state->model;
-    backend_tensor_t x;
-    int64_t x_stride;
-    int rc = pick_predicted(state, round, &x, &x_stride);
 
-    if (rc < 0)
-        return rc;
-    TRY(backend_linear(state->backend, &(backend_linear_t){.x = x,
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = predicted,
                                                            .rows = round->rows * round->ahead,
-                                                           .x_stride = x_stride,
                                                            .norm = {BACKEND_NORM_RMS, &model->final_norm, NULL, model->config.eps},
                                                            .weight = &model->head.hidden,
                                                            .bias = &model->head.hidden_bias,
@@ -367,14 +408,14 @@ static int give_quantiles(model_state_t *state, backend_quantile_head_t op, int6
 }
 
 /* Native quantiles of the round: of the first one in their place among all rounds', of later ones those of every path. */
-static int predict(model_state_t *state, const chronos2_round_t *round)
+static int predict(model_state_t *state, const chronos2_round_t *round, backend_tensor_t predicted)
 {
     const chronos2_config_t *config = &state->model->config;
     int64_t outputs = config->levels.count * config->patch, length = round->ahead * config->patch;
     bool alone = state->round_count == 1, first_of_many = !alone && round->number == 0;
     const backend_tensor_t *native = first_of_many ? &state->native : &state->round_native;
     int64_t native_stride = first_of_many ? state->total : length;
-    int rc = project_head(state, round);
+    int rc = project_head(state, round, predicted);
 
     if (rc < 0)
         return rc;
@@ -420,10 +461,11 @@ static int merge_paths(model_state_t *state, const chronos2_round_t *round)
 
 static int run_round(model_state_t *state, const chronos2_round_t *round)
 {
+    backend_tensor_t predicted;
     int rc;
 
-    if ((rc = read_bars(state, round)) < 0 || (rc = embed(state, round)) < 0 || (rc = transform(state, round)) < 0 ||
-        (rc = predict(state, round)) < 0)
+    if ((rc = read_bars(state, round)) < 0 || (rc = embed(state, round)) < 0 || (rc = transform(state, round, &predicted)) < 0 ||
+        (rc = predict(state, round, predicted)) < 0)
         return rc;
     return round->paths > 1 ? merge_paths(state, round) : MODEL_OK;
 }

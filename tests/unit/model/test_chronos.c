@@ -227,6 +227,44 @@ static void a_forecast_depends_on_its_own_series_alone(void **state)
     }
 }
 
+static void ignore_tap(void *context, const char *name, int step, const float *values, int rank, const int64_t *dim)
+{
+    (void)name;
+    (void)step;
+    (void)values;
+    (void)rank;
+    (void)dim;
+    ++*(int *)context;
+}
+
+/* Chronos-2 leaves out of its last layer what only a tap sees. */
+static void a_tap_does_not_change_the_forecast(void **state)
+{
+    (void)state;
+    for (int m = 0; m < MODELS; m++)
+        for (uint32_t variates = 1; variates < 3; variates++) {
+            enum { HORIZON = PASS + 40 };
+            model_shape_t shape = shape_of(2, variates, HORIZON);
+            float *untapped, *tapped;
+            session_t *session;
+            int shown = 0;
+
+            assert_int_equal(session_open(models[m], &shape, false, &session), SESSION_OK);
+            for (uint32_t row = 0; row < shape.batch * variates; row++)
+                fill(session, row, CONTEXT, row, true);
+            run(session, shape.batch);
+            untapped = quantiles_of(session, 1);
+            assert_int_equal(session_set_tap(session, ignore_tap, &shown), SESSION_OK);
+            run(session, shape.batch);
+            tapped = quantiles_of(session, 1);
+            assert_true(shown > 0);
+            assert_true(distance(tapped, untapped, LEVELS * HORIZON) < 1e-3);
+            free(untapped);
+            free(tapped);
+            session_close(session);
+        }
+}
+
 static void nothing_observed_is_a_forecast_too(void **state)
 {
     (void)state;
@@ -275,6 +313,30 @@ static void the_tiny_models_have_the_parameters_that_they_should(void **state)
     model_family(models[CHRONOS2])->info(models[CHRONOS2], &info);
     assert_int_equal(info.level_count, 21);
     assert_true(info.levels[10] == 0.5f);
+}
+
+static void costs_are_counted_by_round(void **state)
+{
+    model_shape_t shape = shape_of(2, 1, PASS), longer = shape_of(2, 1, PASS + 1);
+    model_cost_t once, twice;
+    /* Tiny Chronos-2: 48 and 64 wide ends of blocks with 128 hidden; 4 layers of 64 wide attention and MLPs; 6 + 1 + 4 tokens of 2 rows. */
+    int64_t embed = 128 * (48 + 64) + 48 * 64, head = 128 * (64 + 336) + 64 * 336, attend = 3 * 64 * 64,
+            finish = 2 * 64 * 64 + 2 * 64 * 128;
+    int64_t finished = 3 * 11 + 4;
+    int64_t flops = 2 * (2 * (11 * (embed + 4 * attend) + finished * finish + 4 * head) + finished * 4 * 64 * 11);
+
+    (void)state;
+    shape.samples = longer.samples = 0;
+    model_family(models[CHRONOS2])->cost(models[CHRONOS2], &shape, &once);
+    assert_int_equal((int64_t)once.weight_bytes, 4 * (embed + head + 4 * (attend + finish)));
+    assert_int_equal((int64_t)once.flops, flops);
+    assert_int_equal((int64_t)once.io_bytes, 2 * (CONTEXT * 5 + PASS * 4 * (1 + LEVELS)));
+    for (int m = 0; m < MODELS; m++) {
+        model_family(models[m])->cost(models[m], &shape, &once);
+        model_family(models[m])->cost(models[m], &longer, &twice);
+        assert_true(twice.weight_bytes == 2 * once.weight_bytes);
+        assert_true(twice.flops > 9 * once.flops); /* nine paths of a longer context */
+    }
 }
 
 /* ---- Chronos-2 ------------------------------------------------------------------------------------------------------------------ */
@@ -363,9 +425,11 @@ int main(void)
         cmocka_unit_test(further_rounds_leave_the_first_one_as_it_is),
         cmocka_unit_test(a_larger_session_gives_the_same),
         cmocka_unit_test(a_forecast_depends_on_its_own_series_alone),
+        cmocka_unit_test(a_tap_does_not_change_the_forecast),
         cmocka_unit_test(nothing_observed_is_a_forecast_too),
         cmocka_unit_test(a_longer_context_is_cut_to_the_models),
         cmocka_unit_test(the_tiny_models_have_the_parameters_that_they_should),
+        cmocka_unit_test(costs_are_counted_by_round),
         cmocka_unit_test(a_variate_among_strangers_is_forecast_as_alone),
         cmocka_unit_test(variates_of_a_group_inform_each_other),
         cmocka_unit_test(a_known_future_changes_its_groups_forecast),
