@@ -281,6 +281,7 @@ void kronos_info(const model_t *model, model_info_t *out)
                           .parameters = model->parameters,
                           .weight_bytes = model->weight_bytes,
                           .patch = 1,
+                          .horizon_most = KRONOS_WINDOW - 1, /* with a wider window (model_options_t) more */
                           .samples = true,
                           .calendar = true,
                           .whole_bars = true,

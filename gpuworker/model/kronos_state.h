@@ -1,4 +1,4 @@
-/* One session of Kronos: what kronos_open.c makes and kronos.c computes with. Letters of the shapes: kronos.c. */
+/* One session of Kronos: what kronos_open.c makes, and kronos.c and kronos_codec.c compute with. Letters of the shapes: kronos.c. */
 #ifndef BARCAST_GPUWORKER_MODEL_KRONOS_STATE_H
 #define BARCAST_GPUWORKER_MODEL_KRONOS_STATE_H
 
@@ -77,9 +77,56 @@ static inline int64_t kronos_path_rows(const model_state_t *state)
     return state->shape.batch * state->paths;
 }
 
+/* ---- session (kronos_open.c) ---------------------------------------------------------------------------------------------------------- */
+
 int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
 void kronos_prepare(model_state_t *state);
 void kronos_close(model_state_t *state);
 int kronos_set_tap(model_state_t *state, model_tap_t tap, void *context);
+
+/* ---- views and taps, for kronos.c and kronos_codec.c --------------------------------------------------------------------------------- */
+
+enum { KRONOS_PART_1, KRONOS_PART_2, KRONOS_PART_TIME, KRONOS_PARTS }; /* of `tokens` */
+
+/* Of the token parts from `part` on, the columns from `column` on. */
+static inline backend_tensor_t kronos_tokens_from(const model_state_t *state, int part, int64_t column)
+{
+    return backend_tensor_from(&state->tokens, part * kronos_path_rows(state) * state->columns + column);
+}
+
+/* The device's number `step`. */
+static inline backend_tensor_t kronos_step_at(const model_state_t *state, int64_t step)
+{
+    return backend_tensor_from(&state->steps, step);
+}
+
+/* The rotary table's rows of the columns from `column` on. */
+static inline backend_tensor_t kronos_columns_from(const model_state_t *state, int64_t column)
+{
+    backend_tensor_t view = state->column_index;
+
+    view.data = (int32_t *)view.data + column;
+    return view;
+}
+
+static inline int kronos_show(const model_state_t *state, const char *name, int step, const backend_tensor_t *tensor, int64_t rows,
+                              int64_t tokens, int64_t width)
+{
+    return tap_show(&state->tap, state->backend, name, step, tensor, 0, 0, 3, (int64_t[]){rows, tokens, width});
+}
+
+/* Integers [rows][tokens], whose rows lie `stride` apart, as floats. */
+static inline int kronos_show_integers(const model_state_t *state, const char *name, int step, const backend_tensor_t *tensor,
+                                       int64_t rows, int64_t tokens, int64_t stride)
+{
+    return tap_show_integers(&state->tap, state->backend, name, step, tensor, stride, 2, (int64_t[]){rows, tokens});
+}
+
+/* ---- parts of a forecast ------------------------------------------------------------------------------------------------------------ */
+
+/* kronos_codec.c: filled bars -> tokens, of the last K bars of each series, in each of its paths. */
+int kronos_encode(model_state_t *state);
+/* kronos_codec.c: the paths' tokens -> paths_out, in the series' units. */
+int kronos_decode(model_state_t *state);
 
 #endif
