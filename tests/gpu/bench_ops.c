@@ -5,101 +5,11 @@
  * TFLOP/s counts the product's multiplications and additions. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-#include "base/error.h"
-#include "gpuworker/backend/backend.h"
+#include "tests/gpu/bench.h"
 
-#define DIMS(...)                                                                                                                  \
-    (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                             \
-    {                                                                                                                              \
-        __VA_ARGS__                                                                                                                \
-    }
-
-enum { WIDTH = 768, HIDDEN = 3072, HEADS = 12, HEAD_DIM = 64, PATCH = 64, COMPONENTS = 24, TOKENS = 8, NODES = 48, REPLAYS = 15 };
+enum { WIDTH = 768, HIDDEN = 3072, HEADS = 12, HEAD_DIM = 64, PATCH = 64, COMPONENTS = 24, TOKENS = 8 };
 static const int64_t weight_pool_bytes = 200 << 20;
-
-static backend_t *gpu;
-
-static void need(int rc)
-{
-    if (rc < 0) {
-        fprintf(stderr, "%s\n", error_text());
-        exit(1);
-    }
-}
-
-static backend_tensor_t tensor(backend_dtype_t dtype, int rank, const int64_t *dim)
-{
-    backend_tensor_t result;
-
-    need(backend_alloc(gpu, "tensor", dtype, rank, dim, &result));
-    return result;
-}
-
-/* Small random numbers, for a product runs faster on zeros. */
-static void randomise(const backend_tensor_t *to)
-{
-    int64_t elements = backend_tensor_elements(to);
-    uint16_t *values = malloc((size_t)elements * backend_dtype_bytes(to->dtype));
-    int64_t halves = elements * (int64_t)backend_dtype_bytes(to->dtype) / 2;
-    uint32_t state = 1;
-
-    for (int64_t i = 0; i < halves; i++) {
-        state = state * 1664525 + 1013904223;
-        values[i] = (uint16_t)((state >> 16 & 0x80ff) | 0x3c00); /* +-0.008 to 0.03 as BF16, and as the upper half of an F32 */
-    }
-    need(backend_write(gpu, to, values));
-    free(values);
-}
-
-static double now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-typedef void (*enqueue_t)(void *context, int number);
-
-/* Median microseconds of one of `nodes` ops in a replayed graph. */
-static double measure(enqueue_t enqueue, void *context, int nodes)
-{
-    double us[REPLAYS];
-    backend_graph_t *graph;
-
-    for (int i = 0; i < nodes; i++)
-        enqueue(context, i);
-    need(backend_synchronize(gpu));
-    need(backend_graph_begin(gpu));
-    for (int i = 0; i < nodes; i++)
-        enqueue(context, i);
-    need(backend_graph_end(gpu, &graph));
-    for (int i = -2; i < REPLAYS; i++) {
-        double start = now_us();
-
-        need(backend_graph_launch(gpu, graph));
-        need(backend_synchronize(gpu));
-        if (i >= 0)
-            us[i] = (now_us() - start) / nodes;
-    }
-    backend_graph_free(gpu, graph);
-    qsort(us, REPLAYS, sizeof *us, by_size);
-    return us[REPLAYS / 2];
-}
-
-static void report(const char *name, int64_t rows, double us, double bytes, double operations)
-{
-    printf("%-24s %7lld rows %10.2f us %8.0f GB/s %8.1f TFLOP/s\n", name, (long long)rows, us, bytes / us / 1e3,
-           operations / us / 1e6);
-}
 
 /* ---- linear ------------------------------------------------------------------------------------------------------------------ */
 
@@ -130,26 +40,27 @@ static void enqueue_linear(void *context, int number)
     linear_run_t *run = context;
 
     run->op.weight = &run->weights[number % run->count];
-    need(backend_linear(gpu, &run->op));
+    bench_need(backend_linear(bench_gpu, &run->op));
 }
 
 static void bench_linear(const product_t *p, int64_t rows)
 {
     int64_t weight_bytes = p->in * p->out * 2, columns = p->swiglu ? p->out / 2 : p->out;
-    linear_run_t run = {.count = weight_pool_bytes / weight_bytes < NODES ? (int)(weight_pool_bytes / weight_bytes) : NODES};
-    backend_weight_t norm = {tensor(BACKEND_F32, DIMS(p->in))}, bias = {tensor(BACKEND_F32, DIMS(p->out))};
-    backend_tensor_t y = tensor(p->y, DIMS(rows, columns)), x = tensor(p->x, DIMS(rows, p->in));
+    linear_run_t run = {.count =
+                            weight_pool_bytes / weight_bytes < BENCH_NODES ? (int)(weight_pool_bytes / weight_bytes) : BENCH_NODES};
+    backend_weight_t norm = {bench_tensor(BACKEND_F32, DIMS(p->in))}, bias = {bench_tensor(BACKEND_F32, DIMS(p->out))};
+    backend_tensor_t y = bench_tensor(p->y, DIMS(rows, columns)), x = bench_tensor(p->x, DIMS(rows, p->in));
     double us;
 
     run.weights = calloc((size_t)run.count, sizeof *run.weights);
     for (int i = 0; i < run.count; i++) {
-        run.weights[i].tensor = tensor(BACKEND_BF16, DIMS(p->out, p->in));
-        randomise(&run.weights[i].tensor);
+        run.weights[i].tensor = bench_tensor(BACKEND_BF16, DIMS(p->out, p->in));
+        bench_randomise(&run.weights[i].tensor);
     }
-    randomise(&norm.tensor);
-    randomise(&bias.tensor);
-    randomise(&x);
-    randomise(&y);
+    bench_randomise(&norm.tensor);
+    bench_randomise(&bias.tensor);
+    bench_randomise(&x);
+    bench_randomise(&y);
     run.op = (backend_linear_t){.x = x,
                                 .rows = rows,
                                 .norm = {p->norm ? BACKEND_NORM_RMS : BACKEND_NORM_NONE, p->norm ? &norm : NULL, NULL, 1e-8f},
@@ -157,18 +68,18 @@ static void bench_linear(const product_t *p, int64_t rows)
                                 .activation = p->swiglu ? BACKEND_ACT_SWIGLU : BACKEND_ACT_NONE,
                                 .residual = p->residual ? &y : NULL,
                                 .y = y};
-    us = measure(enqueue_linear, &run, NODES);
-    report(p->name, rows, us,
-           (double)(weight_bytes + rows * p->in * (int64_t)backend_dtype_bytes(p->x) +
-                    rows * columns * (int64_t)backend_dtype_bytes(p->y) * (p->residual ? 2 : 1)),
-           2.0 * (double)rows * (double)p->in * (double)p->out);
+    us = bench_measure(enqueue_linear, &run, BENCH_NODES);
+    bench_report(p->name, rows, us,
+                 (double)(weight_bytes + rows * p->in * (int64_t)backend_dtype_bytes(p->x) +
+                          rows * columns * (int64_t)backend_dtype_bytes(p->y) * (p->residual ? 2 : 1)),
+                 2.0 * (double)rows * (double)p->in * (double)p->out);
     for (int i = 0; i < run.count; i++)
-        backend_weight_free(gpu, &run.weights[i]);
+        backend_weight_free(bench_gpu, &run.weights[i]);
     free(run.weights);
-    backend_weight_free(gpu, &norm);
-    backend_weight_free(gpu, &bias);
-    backend_free(gpu, &x);
-    backend_free(gpu, &y);
+    backend_weight_free(bench_gpu, &norm);
+    backend_weight_free(bench_gpu, &bias);
+    backend_free(bench_gpu, &x);
+    backend_free(bench_gpu, &y);
 }
 
 /* ---- the other ops, one layer's buffers -------------------------------------------------------------------------------------- */
@@ -183,47 +94,52 @@ typedef struct {
 static void enqueue_attention(void *context, int number)
 {
     (void)number;
-    need(backend_attention(gpu, &((others_t *)context)->attention));
+    bench_need(backend_attention(bench_gpu, &((others_t *)context)->attention));
 }
 
 static void enqueue_extend(void *context, int number)
 {
     (void)number;
-    need(backend_causal_scale_extend(gpu, &((others_t *)context)->extend));
+    bench_need(backend_causal_scale_extend(bench_gpu, &((others_t *)context)->extend));
 }
 
 static void enqueue_student_t(void *context, int number)
 {
     (void)number;
-    need(backend_student_t(gpu, &((others_t *)context)->student_t));
+    bench_need(backend_student_t(bench_gpu, &((others_t *)context)->student_t));
 }
 
 static void enqueue_summarize(void *context, int number)
 {
     (void)number;
-    need(backend_summarize(gpu, &((others_t *)context)->summarize));
+    bench_need(backend_summarize(bench_gpu, &((others_t *)context)->summarize));
 }
 
 static void bench_others(int64_t series, int64_t samples)
 {
     enum { STEPS = 5, LEVELS = 9, FEW_NODES = 8 };
     int64_t rows = series * samples, stride = (STEPS + 1) * PATCH;
-    backend_tensor_t prefill_qkv = tensor(BACKEND_BF16, DIMS(series, TOKENS, 3, WIDTH)),
-                     qkv = tensor(BACKEND_BF16, DIMS(rows, 3, WIDTH));
-    backend_tensor_t mixed = tensor(BACKEND_BF16, DIMS(rows > series * TOKENS ? rows : series * TOKENS, WIDTH));
-    backend_tensor_t table = tensor(BACKEND_F32, DIMS(TOKENS + STEPS, 4, HEAD_DIM)), step = tensor(BACKEND_I32, DIMS(1));
-    backend_tensor_t prefill_index = tensor(BACKEND_I32, DIMS(series, TOKENS)),
-                     decode_index = tensor(BACKEND_I32, DIMS(series, STEPS));
-    backend_kv_t kv = {
-        tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)), tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)),
-        tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM)), tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM))};
-    backend_tensor_t paths = tensor(BACKEND_F32, DIMS(rows, stride)),
-                     state_in = tensor(BACKEND_F64, DIMS(series, BACKEND_SCALER_STATE));
-    backend_tensor_t state = tensor(BACKEND_F64, DIMS(rows, BACKEND_SCALER_STATE)), scaled = tensor(BACKEND_F32, DIMS(rows, PATCH));
-    backend_tensor_t loc = tensor(BACKEND_F32, DIMS(rows)), scale = tensor(BACKEND_F32, DIMS(rows)),
-                     keys = tensor(BACKEND_U64, DIMS(series));
-    backend_tensor_t head = tensor(BACKEND_F32, DIMS(rows, PATCH, 4, COMPONENTS)), mean = tensor(BACKEND_F32, DIMS(series, stride));
-    backend_tensor_t levels = tensor(BACKEND_F32, DIMS(LEVELS)), quantiles = tensor(BACKEND_F32, DIMS(series, LEVELS, stride));
+    backend_tensor_t prefill_qkv = bench_tensor(BACKEND_BF16, DIMS(series, TOKENS, 3, WIDTH)),
+                     qkv = bench_tensor(BACKEND_BF16, DIMS(rows, 3, WIDTH));
+    backend_tensor_t mixed = bench_tensor(BACKEND_BF16, DIMS(rows > series * TOKENS ? rows : series * TOKENS, WIDTH));
+    backend_tensor_t table = bench_tensor(BACKEND_F32, DIMS(TOKENS + STEPS, 4, HEAD_DIM)),
+                     step = bench_tensor(BACKEND_I32, DIMS(1));
+    backend_tensor_t prefill_index = bench_tensor(BACKEND_I32, DIMS(series, TOKENS)),
+                     decode_index = bench_tensor(BACKEND_I32, DIMS(series, STEPS));
+    backend_kv_t kv = {bench_tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)),
+                       bench_tensor(BACKEND_BF16, DIMS(series, HEADS, TOKENS, HEAD_DIM)),
+                       bench_tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM)),
+                       bench_tensor(BACKEND_BF16, DIMS(rows, HEADS, STEPS, HEAD_DIM))};
+    backend_tensor_t paths = bench_tensor(BACKEND_F32, DIMS(rows, stride)),
+                     state_in = bench_tensor(BACKEND_F64, DIMS(series, BACKEND_SCALER_STATE));
+    backend_tensor_t state = bench_tensor(BACKEND_F64, DIMS(rows, BACKEND_SCALER_STATE)),
+                     scaled = bench_tensor(BACKEND_F32, DIMS(rows, PATCH));
+    backend_tensor_t loc = bench_tensor(BACKEND_F32, DIMS(rows)), scale = bench_tensor(BACKEND_F32, DIMS(rows)),
+                     keys = bench_tensor(BACKEND_U64, DIMS(series));
+    backend_tensor_t head = bench_tensor(BACKEND_F32, DIMS(rows, PATCH, 4, COMPONENTS)),
+                     mean = bench_tensor(BACKEND_F32, DIMS(series, stride));
+    backend_tensor_t levels = bench_tensor(BACKEND_F32, DIMS(LEVELS)),
+                     quantiles = bench_tensor(BACKEND_F32, DIMS(series, LEVELS, stride));
     backend_tensor_t *all[] = {&prefill_qkv, &qkv,       &mixed,     &table, &step,     &prefill_index, &decode_index, &kv.prefix_k,
                                &kv.prefix_v, &kv.tail_k, &kv.tail_v, &paths, &state_in, &state,         &scaled,       &loc,
                                &scale,       &keys,      &head,      &mean,  &levels,   &quantiles};
@@ -234,11 +150,11 @@ static void bench_others(int64_t series, int64_t samples)
     for (int i = 0; i < LEVELS; i++)
         quantile_levels[i] = 0.1f * (float)(i + 1);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        randomise(all[i]);
-    need(backend_write(gpu, &levels, quantile_levels));
-    need(backend_write(gpu, &prefill_index, zeros));
-    need(backend_write(gpu, &decode_index, zeros));
-    need(backend_step_set(gpu, &step, STEPS - 1));
+        bench_randomise(all[i]);
+    bench_need(backend_write(bench_gpu, &levels, quantile_levels));
+    bench_need(backend_write(bench_gpu, &prefill_index, zeros));
+    bench_need(backend_write(bench_gpu, &decode_index, zeros));
+    bench_need(backend_step_set(bench_gpu, &step, STEPS - 1));
     free(zeros);
 
     o.attention = (backend_attention_t){.mode = BACKEND_ATTENTION_PREFILL,
@@ -254,16 +170,16 @@ static void bench_others(int64_t series, int64_t samples)
                                         .rope = {&table, &prefill_index, true},
                                         .kv = &kv,
                                         .step = &step};
-    report("attention prefill", series * TOKENS, measure(enqueue_attention, &o, NODES),
-           (double)(series * TOKENS * WIDTH) * 2 * (3 + 2 + 1), 0);
+    bench_report("attention prefill", series * TOKENS, bench_measure(enqueue_attention, &o, BENCH_NODES),
+                 (double)(series * TOKENS * WIDTH) * 2 * (3 + 2 + 1), 0);
     o.attention.mode = BACKEND_ATTENTION_DECODE;
     o.attention.qkv = qkv;
     o.attention.rows = rows;
     o.attention.tokens = 1;
     o.attention.samples = samples;
     o.attention.rope.index = &decode_index;
-    report("attention decode", rows, measure(enqueue_attention, &o, NODES),
-           (double)(rows * WIDTH) * 2 * (3 + 2 + 1 + 2 * (STEPS - 1)), 0);
+    bench_report("attention decode", rows, bench_measure(enqueue_attention, &o, BENCH_NODES),
+                 (double)(rows * WIDTH) * 2 * (3 + 2 + 1 + 2 * (STEPS - 1)), 0);
 
     o.extend = (backend_causal_scale_extend_t){.x = paths,
                                                .x_stride = stride,
@@ -278,7 +194,8 @@ static void bench_others(int64_t series, int64_t samples)
                                                .loc = loc,
                                                .scale = scale,
                                                .step = &step};
-    report("causal scale extend", rows, measure(enqueue_extend, &o, NODES), (double)(rows * (2 * PATCH + 20)) * 4, 0);
+    bench_report("causal scale extend", rows, bench_measure(enqueue_extend, &o, BENCH_NODES), (double)(rows * (2 * PATCH + 20)) * 4,
+                 0);
 
     o.student_t = (backend_student_t_t){.head = head,
                                         .rows = rows,
@@ -294,12 +211,12 @@ static void bench_others(int64_t series, int64_t samples)
                                         .step = &step,
                                         .paths = paths,
                                         .path_stride = stride};
-    report("student_t, a draw a row", rows, measure(enqueue_student_t, &o, FEW_NODES),
-           (double)(rows * PATCH) * 4 * (4 * COMPONENTS + 1), 0);
+    bench_report("student_t, a draw a row", rows, bench_measure(enqueue_student_t, &o, FEW_NODES),
+                 (double)(rows * PATCH) * 4 * (4 * COMPONENTS + 1), 0);
     o.student_t.rows = series;
     o.student_t.samples = 1;
     o.student_t.draws = samples;
-    report("student_t, branching", rows, measure(enqueue_student_t, &o, FEW_NODES), (double)(rows * PATCH) * 4, 0);
+    bench_report("student_t, branching", rows, bench_measure(enqueue_student_t, &o, FEW_NODES), (double)(rows * PATCH) * 4, 0);
 
     o.summarize = (backend_summarize_t){.paths = paths,
                                         .path_stride = stride,
@@ -310,9 +227,9 @@ static void bench_others(int64_t series, int64_t samples)
                                         .mean = mean,
                                         .levels = &levels,
                                         .quantiles = &quantiles};
-    report("summarize, 384 values", rows, measure(enqueue_summarize, &o, FEW_NODES), (double)(rows * stride) * 4, 0);
+    bench_report("summarize, 384 values", rows, bench_measure(enqueue_summarize, &o, FEW_NODES), (double)(rows * stride) * 4, 0);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        backend_free(gpu, all[i]);
+        backend_free(bench_gpu, all[i]);
 }
 
 /* bench_gpu_ops [ROWS...]: products of so many rows; without arguments all sizes, and the other ops. */
@@ -325,8 +242,8 @@ int main(int argc, char **argv)
         printf("skipped: no CUDA device\n");
         return 77;
     }
-    need(backend_open(&(backend_options_t){.kind = BACKEND_CUDA}, &gpu));
-    printf("%s\n", backend_name(gpu));
+    bench_need(backend_open(&(backend_options_t){.kind = BACKEND_CUDA}, &bench_gpu));
+    printf("%s\n", backend_name(bench_gpu));
     for (size_t p = 0; p < sizeof products / sizeof *products; p++)
         for (int i = 1; i < argc; i++)
             bench_linear(&products[p], atoll(argv[i]));
@@ -335,6 +252,6 @@ int main(int argc, char **argv)
             bench_linear(&products[p], rows[r]);
     for (size_t s = 0; argc == 1 && s < sizeof series / sizeof *series; s++)
         bench_others(series[s], 256);
-    backend_close(gpu);
+    backend_close(bench_gpu);
     return 0;
 }

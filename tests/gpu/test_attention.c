@@ -125,36 +125,53 @@ static void attention_matches_the_cpu_in_prefill_and_decode(void **state)
 static void attention_among_variates_matches_the_cpu(void **state)
 {
     static const struct {
-        int64_t series, samples, variates, tokens;
+        int64_t series, samples, variates, tokens, group_tokens;
         int heads, head_dim;
+        bool norm, visible;
         backend_dtype_t dtype;
     } group_cases[] = {
-        {1, 1, 1, 8, 12, 64, BACKEND_BF16}, {2, 3, 5, 1, 12, 64, BACKEND_F32},   {2, 1, 7, 3, 12, 64, BACKEND_BF16},
-        {3, 2, 20, 2, 2, 52, BACKEND_F32},  {1, 1, 100, 1, 2, 128, BACKEND_F32},
+        {1, 1, 1, 8, 1, 12, 64, false, false, BACKEND_BF16},  {2, 3, 5, 1, 1, 12, 64, false, false, BACKEND_F32},
+        {2, 1, 7, 3, 1, 12, 64, true, false, BACKEND_BF16},   {3, 2, 20, 2, 1, 2, 52, false, true, BACKEND_F32},
+        {1, 1, 100, 1, 1, 2, 128, false, false, BACKEND_F32}, {2, 2, 9, 5, 5, 3, 64, true, false, BACKEND_F32},
+        {3, 1, 32, 4, 6, 2, 64, false, true, BACKEND_BF16},   {4, 1, 1, 133, 1, 12, 64, false, true, BACKEND_BF16},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof group_cases / sizeof *group_cases; i++) {
         int64_t sets = group_cases[i].series * group_cases[i].samples, variates = group_cases[i].variates,
-                tokens = group_cases[i].tokens;
+                tokens = group_cases[i].tokens, ids = group_cases[i].group_tokens;
         int heads = group_cases[i].heads, head_dim = group_cases[i].head_dim;
         pair_t *qkv = pair_random("qkv", group_cases[i].dtype, 1, DIMS(sets, variates, tokens, 3 * heads, head_dim));
         pair_t *out = pair_new("out", group_cases[i].dtype, DIMS(sets, variates, tokens, heads, head_dim));
-        pair_t *group = indices("group", group_cases[i].series, variates, 3);
+        pair_t *group = indices("group", group_cases[i].series, variates * ids, 3);
+        pair_t *visible = pair_new("visible", BACKEND_U8, DIMS(sets, variates, tokens));
+        weight_pair_t *norm_q = pair_weight("norm q", BACKEND_F32, 1, 0.3f, DIMS(head_dim)),
+                      *norm_k = pair_weight("norm k", BACKEND_F32, 1, 0.3f, DIMS(head_dim));
+        uint8_t *seen = malloc((size_t)(sets * variates * tokens));
 
+        assert_non_null(seen);
+        for (int64_t at = 0; at < sets * variates * tokens; at++)
+            seen[at] = random_uniform() < 0.7;
+        pair_write(visible, seen);
+        free(seen);
         EACH_SIDE(side)
         {
-            pair_ok(backend_group_attention(pair_backend[side], &(backend_group_attention_t){.qkv = qkv->view[side],
-                                                                                             .out = out->view[side],
-                                                                                             .sets = sets,
-                                                                                             .samples = group_cases[i].samples,
-                                                                                             .variates = variates,
-                                                                                             .tokens = tokens,
-                                                                                             .heads = heads,
-                                                                                             .head_dim = head_dim,
-                                                                                             .scale = 0.2f,
-                                                                                             .group = &group->view[side],
-                                                                                             .group_tokens = 1}));
+            backend_head_norm_t norm = {&norm_q->side[side], &norm_k->side[side], 1e-5f};
+
+            pair_ok(backend_group_attention(
+                pair_backend[side], &(backend_group_attention_t){.qkv = qkv->view[side],
+                                                                 .out = out->view[side],
+                                                                 .sets = sets,
+                                                                 .samples = group_cases[i].samples,
+                                                                 .variates = variates,
+                                                                 .tokens = tokens,
+                                                                 .heads = heads,
+                                                                 .head_dim = head_dim,
+                                                                 .scale = 0.2f,
+                                                                 .norm = group_cases[i].norm ? &norm : NULL,
+                                                                 .group = &group->view[side],
+                                                                 .group_tokens = ids,
+                                                                 .visible = group_cases[i].visible ? &visible->view[side] : NULL}));
         }
         pair_compare(out, group_cases[i].dtype == BACKEND_BF16 ? 1e-2 : 1e-5);
         pair_test_end(NULL);

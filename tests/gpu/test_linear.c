@@ -125,6 +125,88 @@ static void a_thousand_rows_go_through_the_library_in_both_precisions(void **sta
     }
 }
 
+/* What further families ask of a linear: parts of wider rows, relu, a condition's modulation and gate, an offset. */
+typedef struct {
+    int64_t rows, in, out, y_extra, rows_each; /* y_extra: between rows of y; rows_each 0: no modulation */
+    backend_norm_kind_t norm;
+    backend_activation_t activation;
+    bool modulated, gate, residual, offset;
+    backend_dtype_t x, weight, y;
+} adaptive_case_t;
+
+static void check_adaptive(const adaptive_case_t *c)
+{
+    int64_t columns = c->activation == BACKEND_ACT_SWIGLU ? c->out / 2 : c->out, y_stride = columns + c->y_extra;
+    int64_t conditions = c->rows_each > 0 ? (c->rows - 1) / c->rows_each + 1 : 1, stride = 2 * c->in + columns;
+    bool bf16 = c->weight == BACKEND_BF16;
+    pair_t *x = pair_random("x", c->x, 1, DIMS(c->rows, c->in)), *y = pair_random("y", c->y, 1, DIMS(c->rows, y_stride));
+    pair_t *residual = pair_random("residual", BACKEND_F32, 1, DIMS(c->rows, y_stride)),
+           *offset = pair_random("offset", BACKEND_F32, 1, DIMS(c->rows, y_stride));
+    pair_t *condition = pair_random("condition", BACKEND_F32, 0.5f, DIMS(conditions, stride));
+    weight_pair_t *weight = pair_weight("weight", c->weight, 0, 0.1f, DIMS(c->out, c->in)),
+                  *bias = pair_weight("bias", BACKEND_F32, 0, 1, DIMS(c->out));
+
+    print_message("    %lld rows of %lld, %lld to %lld, norm %d, act %d%s%s%s%s, %s\n", (long long)c->rows, (long long)c->rows_each,
+                  (long long)c->in, (long long)c->out, c->norm, c->activation, c->modulated ? ", modulated" : "",
+                  c->gate ? ", gate" : "", c->residual ? ", residual" : "", c->offset ? ", offset" : "", bf16 ? "bf16" : "fp32");
+    EACH_SIDE(side)
+    {
+        backend_tensor_t shift = backend_tensor_from(&condition->view[side], 0),
+                         scale = backend_tensor_from(&condition->view[side], c->in),
+                         gate = backend_tensor_from(&condition->view[side], 2 * c->in);
+        backend_modulation_t modulation = {.shift = c->modulated ? &shift : NULL,
+                                           .scale = c->modulated ? &scale : NULL,
+                                           .gate = c->gate ? &gate : NULL,
+                                           .rows_each = c->rows_each,
+                                           .stride = stride};
+
+        pair_ok(backend_linear(pair_backend[side], &(backend_linear_t){.x = x->view[side],
+                                                                       .rows = c->rows,
+                                                                       .norm = {c->norm, NULL, NULL, 1e-5f},
+                                                                       .modulation = c->rows_each > 0 ? &modulation : NULL,
+                                                                       .weight = &weight->side[side],
+                                                                       .bias = &bias->side[side],
+                                                                       .activation = c->activation,
+                                                                       .residual = c->residual ? &residual->view[side] : NULL,
+                                                                       .offset = c->offset ? &offset->view[side] : NULL,
+                                                                       .y = y->view[side],
+                                                                       .y_stride = y_stride}));
+    }
+    pair_compare(y, bf16 ? 1e-2 : 1e-5);
+    pair_guards(x);
+    pair_test_end(NULL);
+}
+
+static void strides_relu_modulation_and_offsets_match_the_cpu(void **state)
+{
+    static const int64_t rows[] = {1, 7, 16, 20, 32, 48, 300};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int precision = 0; precision < 2; precision++) {
+            backend_dtype_t dtype = precision == 0 ? BACKEND_F32 : BACKEND_BF16;
+            adaptive_case_t base = {.rows = rows[i], .in = 96, .out = 72, .y_extra = 8, .weight = dtype, .y = dtype};
+            adaptive_case_t relu = base, added = base, flow = base, gated = base, narrow = base, state_step = base, wide = base;
+
+            relu.activation = BACKEND_ACT_RELU, relu.norm = BACKEND_NORM_RMS;
+            added.activation = BACKEND_ACT_RELU, added.residual = added.offset = true, added.y = BACKEND_F32;
+            flow.norm = BACKEND_NORM_LAYER, flow.modulated = true, flow.rows_each = rows[i], flow.activation = BACKEND_ACT_SILU;
+            gated.x = dtype, gated.gate = gated.residual = true, gated.rows_each = 20, gated.y = BACKEND_F32;
+            narrow.norm = BACKEND_NORM_RMS, narrow.modulated = narrow.gate = true, narrow.rows_each = 5, narrow.y_extra = 3;
+            state_step.residual = state_step.offset = true, state_step.y = BACKEND_F32, state_step.in = 768, state_step.x = dtype;
+            wide.norm = BACKEND_NORM_LAYER, wide.modulated = true, wide.rows_each = 16, wide.in = 1024, wide.out = 768;
+            check_adaptive(&relu);
+            check_adaptive(&added);
+            check_adaptive(&flow);
+            check_adaptive(&gated);
+            check_adaptive(&narrow);
+            check_adaptive(&state_step);
+            check_adaptive(&wide);
+            added.activation = BACKEND_ACT_NONE, added.residual = false; /* an offset alone */
+            check_adaptive(&added);
+        }
+}
+
 /* A row's values do not depend on the rows beside it, as long as the same kernel takes them. */
 static void a_row_alone_gives_what_it_gives_among_eight(void **state)
 {
@@ -186,6 +268,7 @@ int main(void)
         pair_test(products_in_bf16_match_the_cpu_at_the_sizes_of_toto),
         pair_test(products_in_bf16_match_the_cpu_at_odd_sizes),
         pair_test(a_thousand_rows_go_through_the_library_in_both_precisions),
+        pair_test(strides_relu_modulation_and_offsets_match_the_cpu),
         pair_test(a_row_alone_gives_what_it_gives_among_eight),
         pair_test(a_bias_in_the_place_of_a_freed_one_is_not_the_old_one),
     };

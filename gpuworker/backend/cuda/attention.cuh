@@ -1,7 +1,7 @@
-/* What the attention kernels share: one query of one head, held by a group of LANES lanes with PER neighbouring elements each,
- * that takes in keys and values eight at a time with a running maximum (online softmax), all in F32.
+/* What the attention kernels share.
  *
- * Of a batch of eight keys every lane computes its part of all eight products; they are then summed so that lane j keeps the
+ * query_t: one query of one head, held by a group of LANES lanes with PER neighbouring elements each, that takes in keys and values eight
+ * at a time with a running maximum (online softmax), all in F32. Of a batch of eight keys every lane computes its part of all eight products; they are then summed so that lane j keeps the
  * score of key j % 8 alone, and each weight's exponential is computed once. The geometry (PER, LANES) is chosen by head_dim:
  * lanes past head_dim hold zeros. All groups of a warp go through the same keys and differ in which of them are visible, so that
  * all 32 lanes take part in every shuffle. */
@@ -34,6 +34,13 @@ template <typename G> struct query_t {
 #pragma unroll
         for (int i = 0; i < G::PER; i++)
             q[i] = sum[i] = 0;
+    }
+
+    __device__ __forceinline__ void multiply(float factor)
+    {
+#pragma unroll
+        for (int i = 0; i < G::PER; i++)
+            q[i] *= factor;
     }
 
     /* Sums part[k] over the group; returns that of k = lane % KEY_BATCH. */
@@ -88,10 +95,10 @@ template <typename G> struct query_t {
         }
     }
 
-    /* Takes in the batch's keys of which own(key) is true. */
-    template <typename F> __device__ __forceinline__ void take(const batch_t &batch, int first, F own)
+    /* Takes in the batch's keys; see(key, q·k) is the score of a key, -INFINITY where it is invisible. NORMED: see(key, q·k, k·k). */
+    template <bool NORMED = false, typename F> __device__ __forceinline__ void take(const batch_t &batch, int first, F see)
     {
-        float part[KEY_BATCH], row[G::PER];
+        float part[KEY_BATCH], row[G::PER], score;
 
 #pragma unroll
         for (int b = 0; b < KEY_BATCH; b++) {
@@ -101,9 +108,20 @@ template <typename G> struct query_t {
             for (int i = 0; i < G::PER; i++)
                 part[b] += q[i] * row[i];
         }
-        float score = sum_parts(part);
-        if (!own(first + lane % KEY_BATCH))
-            score = -INFINITY;
+        score = sum_parts(part);
+        if constexpr (NORMED) {
+#pragma unroll
+            for (int b = 0; b < KEY_BATCH; b++) {
+                unpack<G::PER, T>(row, batch.keys[b]);
+                part[b] = 0;
+#pragma unroll
+                for (int i = 0; i < G::PER; i++)
+                    part[b] += row[i] * row[i];
+            }
+            score = see(first + lane % KEY_BATCH, score, sum_parts(part));
+        } else {
+            score = see(first + lane % KEY_BATCH, score);
+        }
         float most_now = fmaxf(most, score);
 #pragma unroll
         for (int offset = KEY_BATCH / 2; offset > 0; offset /= 2)
@@ -125,15 +143,15 @@ template <typename G> struct query_t {
         }
     }
 
-    /* Keys begin .. end-1 of which own(key) is true. begin and end are the same in the whole warp. */
-    template <typename F> __device__ __forceinline__ void attend(const T *k, const T *v, int64_t pitch, int begin, int end, F own)
+    /* Keys begin .. end-1. begin and end are the same in the whole warp. */
+    template <typename F> __device__ __forceinline__ void attend(const T *k, const T *v, int64_t pitch, int begin, int end, F see)
     {
 #pragma unroll 1
         for (int first = begin; first < end; first += KEY_BATCH) {
             batch_t batch;
 
             fetch(batch, k, v, pitch, first, end);
-            take(batch, first, [=](int key) { return key < end && own(key); });
+            take(batch, first, [=](int key, float score) { return key < end ? see(key, score) : -INFINITY; });
         }
     }
 
@@ -152,6 +170,48 @@ template <typename G> struct query_t {
     }
 };
 
+/* Of a head norm (backend_head_norm_t) what one of q and k takes. */
+typedef struct {
+    const float *weight; /* NULL: 1 */
+    float eps;
+    bool present;
+} head_norm_t;
+
+static inline head_norm_t head_norm_of(const backend_head_norm_t *norm, bool key)
+{
+    const backend_weight_t *weight = norm == NULL ? NULL : key ? norm->k : norm->q;
+    head_norm_t result = {weight != NULL ? static_cast<const float *>(weight->tensor.data) : NULL, norm != NULL ? norm->eps : 0,
+                          norm != NULL};
+    return result;
+}
+
+/* Normalises the group's head vector where `wanted`, and returns the factor that all its elements took besides their weights; 1 without a
+ * norm. By all lanes of the warp, inactive ones holding zeros. */
+template <typename G>
+static __device__ __forceinline__ float normalise(const head_norm_t &norm, float (&value)[G::PER], int at, int head_dim,
+                                                  bool wanted = true)
+{
+    float squares = 0, weight[G::PER];
+
+    if (!norm.present)
+        return 1.0f;
+#pragma unroll
+    for (int i = 0; i < G::PER; i++)
+        squares += value[i] * value[i];
+    float factor = 1.0f / sqrtf(sum_lanes<G::LANES>(squares) / (float)head_dim + norm.eps);
+    if (!wanted)
+        return 1.0f;
+#pragma unroll
+    for (int i = 0; i < G::PER; i++)
+        weight[i] = 1;
+    if (norm.weight != NULL && at < head_dim)
+        load<G::PER>(weight, norm.weight + at);
+#pragma unroll
+    for (int i = 0; i < G::PER; i++)
+        value[i] *= factor * weight[i];
+    return factor;
+}
+
 /* Calls run(geometry_t{}) with the geometry for the head, or refuses. `unit`: a number that PER must divide as well as head_dim. */
 template <typename T, typename F> static int with_geometry(const char *op, int head_dim, int64_t unit, F run)
 {
@@ -163,6 +223,8 @@ template <typename T, typename F> static int with_geometry(const char *op, int h
         return run(geometry_t<8, 16, T>{});
     if (both % 8 == 0 && head_dim <= 256)
         return run(geometry_t<8, 32, T>{});
+    if (both % 4 == 0 && head_dim <= 64)
+        return run(geometry_t<4, 16, T>{});
     if (both % 4 == 0 && head_dim <= 128)
         return run(geometry_t<4, 32, T>{});
     if (both % 2 == 0 && head_dim <= 64)

@@ -72,24 +72,26 @@ int cuda_linear(backend_t *backend, const backend_linear_t *op);
 void cuda_linear_forget(backend_cuda_t *cuda, const void *memory); /* it is about to be freed */
 void cuda_linear_close(backend_cuda_t *cuda);
 
-/* y = residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in]; bias [out] of y's dtype or NULL;
- * residual F32 [rows][out] or NULL, then y is F32; y [rows][out], BF16 only when W is. */
+/* y = residual + relu(x · Wᵀ + bias), without `relu` residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in];
+ * bias [out] of y's dtype or NULL; y [rows][out], rows y_stride apart, BF16 only when W is; residual like y, F32 as then y is, or NULL,
+ * which it is with `relu`. */
 typedef struct {
     const void *x, *weight, *bias, *residual;
     void *y;
-    int64_t rows, in, out, x_stride;
+    int64_t rows, in, out, x_stride, y_stride;
     backend_dtype_t dtype, y_dtype; /* of x and W; of y */
+    bool relu;
 } cuda_product_t;
 
 /* What distinguishes plans. Compared as bytes: no padding. */
 typedef struct {
-    int64_t rows, in, out, x_stride;
+    int64_t rows, in, out, x_stride, y_stride;
     int32_t dtype, y_dtype;
-    int32_t bias, residual;                            /* 0 or 1 */
+    int32_t epilogue, residual;                        /* a cublasLtEpilogue_t; 0 or 1 */
     int32_t align_w, align_x, align_residual, align_y; /* bytes, 256 at most */
 } cuda_product_key_t;
 
-_Static_assert(sizeof(cuda_product_key_t) == 4 * 8 + 8 * 4, "a key without padding");
+_Static_assert(sizeof(cuda_product_key_t) == 5 * 8 + 8 * 4, "a key without padding");
 
 int cuda_product_open(backend_cuda_t *cuda, const char *gpu); /* the GPU's name */
 void cuda_product_close(backend_cuda_t *cuda);

@@ -26,7 +26,7 @@ int cuda_step_advance_launch(int32_t *step, cudaStream_t stream);
  * bytes. Both pointers as the device sees them. */
 int cuda_copy_launch(void *to, const void *from, size_t bytes, cudaStream_t stream);
 
-/* y = norm(x), dense, F32 or BF16: the prologue of a product of many rows, and the conversion when norm.kind is NONE. */
+/* y = modulated(norm(x)), dense, F32 or BF16: the prologue of a product of many rows, and the conversion when norm.kind is NONE. */
 typedef struct {
     const void *x;
     backend_dtype_t x_dtype;
@@ -34,20 +34,23 @@ typedef struct {
     backend_norm_kind_t kind;
     const float *scale, *shift; /* NULL: 1, 0 */
     float eps;
+    const float *modulation_scale, *modulation_shift; /* of row r at r / rows_each · modulation_stride; NULL together: neither */
+    int64_t rows_each, modulation_stride;
     void *y;
     backend_dtype_t y_dtype;
 } cuda_norm_t;
 
 int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream);
 
-/* y = residual + act(product): the epilogue that cuBLASLt does not have. product [rows][width], F32 or BF16; y [rows][width, or
- * width / 2 for SWIGLU]. */
+/* y = residual + offset + gate · act(product): the epilogue that cuBLASLt does not have. product [rows][width], F32 or BF16; y [rows][width, or
+ * width / 2 for SWIGLU], residual and offset like it, rows y_stride apart. */
 typedef struct {
     const void *product;
     backend_dtype_t product_dtype;
-    int64_t rows, width;
+    int64_t rows, width, y_stride;
     backend_activation_t activation;
-    const float *residual; /* NULL: none */
+    const float *residual, *offset, *gate; /* NULL: none, none, 1 */
+    int64_t rows_each, gate_stride;        /* the gate of row r at r / rows_each · gate_stride */
     void *y;
     backend_dtype_t y_dtype;
 } cuda_activation_t;

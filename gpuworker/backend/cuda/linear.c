@@ -1,5 +1,5 @@
 /* Which kernels a linear takes: the streaming kernel for few rows; else the norm (or a conversion) into scratch, cuBLASLt with
- * bias and residual in its epilogue, and a kernel of our own for an activation. */
+ * bias, residual or relu in its epilogue, and a kernel of our own for what else there is to add to the product. */
 #include <stdlib.h>
 
 #include "gpuworker/backend/cuda/cuda.h"
@@ -100,6 +100,11 @@ static const void *weight_data(const backend_weight_t *weight)
     return weight != NULL ? weight->tensor.data : NULL;
 }
 
+static const void *tensor_data(const backend_tensor_t *tensor)
+{
+    return tensor != NULL ? tensor->data : NULL;
+}
+
 /* x as the product wants it: normalised, of W's dtype. */
 static int prepare_x(backend_cuda_t *cuda, const backend_linear_t *op, cuda_product_t *product)
 {
@@ -115,9 +120,16 @@ static int prepare_x(backend_cuda_t *cuda, const backend_linear_t *op, cuda_prod
                         .y_dtype = product->dtype};
     int rc;
 
+    if (op->modulation != NULL) {
+        norm.modulation_scale = tensor_data(op->modulation->scale);
+        norm.modulation_shift = tensor_data(op->modulation->shift);
+        norm.rows_each = op->modulation->rows_each;
+        norm.modulation_stride = op->modulation->stride;
+    }
+
     product->x = norm.x;
     product->x_stride = norm.x_stride;
-    if (norm.kind == BACKEND_NORM_NONE && norm.x_dtype == norm.y_dtype)
+    if (norm.kind == BACKEND_NORM_NONE && norm.modulation_scale == NULL && norm.x_dtype == norm.y_dtype)
         return BACKEND_OK;
     if (norm.kind == BACKEND_NORM_NONE)
         norm.scale = norm.shift = NULL;
@@ -128,25 +140,53 @@ static int prepare_x(backend_cuda_t *cuda, const backend_linear_t *op, cuda_prod
     return cuda_norm_launch(&norm, cuda->stream);
 }
 
+/* What cuBLASLt's epilogue cannot do. */
+static int finish(backend_cuda_t *cuda, const backend_linear_t *op, const cuda_product_t *product, int64_t y_stride)
+{
+    cuda_activation_t activation = {.product = product->y,
+                                    .product_dtype = product->y_dtype,
+                                    .rows = product->rows,
+                                    .width = product->out,
+                                    .y_stride = y_stride,
+                                    .activation = op->activation,
+                                    .residual = tensor_data(op->residual),
+                                    .offset = tensor_data(op->offset),
+                                    .y = op->y.data,
+                                    .y_dtype = op->y.dtype};
+
+    if (op->modulation != NULL) {
+        activation.gate = tensor_data(op->modulation->gate);
+        activation.rows_each = op->modulation->rows_each;
+        activation.gate_stride = op->modulation->stride;
+    }
+    return cuda_activation_launch(&activation, cuda->stream);
+}
+
 int cuda_linear(backend_t *backend, const backend_linear_t *op)
 {
     backend_cuda_t *cuda = cuda_of(backend);
     backend_dtype_t dtype = op->weight->tensor.dtype;
-    bool bf16 = dtype == BACKEND_BF16 && op->y.dtype == BACKEND_BF16;
-    bool direct = op->activation == BACKEND_ACT_NONE && (op->y.dtype == BACKEND_F32 || (bf16 && op->residual == NULL));
+    int64_t out = op->weight->tensor.dim[0], columns = op->activation == BACKEND_ACT_SWIGLU ? out / 2 : out;
+    int64_t y_stride = op->y_stride > 0 ? op->y_stride : columns;
+    bool bf16 = dtype == BACKEND_BF16 && op->y.dtype == BACKEND_BF16,
+         gated = op->modulation != NULL && op->modulation->gate != NULL;
+    const backend_tensor_t *added = op->residual != NULL ? op->residual : op->offset;
+    bool relu = op->activation == BACKEND_ACT_RELU && added == NULL, plain = op->activation == BACKEND_ACT_NONE || relu;
+    bool direct =
+        plain && !gated && (op->residual == NULL || op->offset == NULL) && (op->y.dtype == BACKEND_F32 || (bf16 && added == NULL));
     cuda_product_t product = {.weight = op->weight->tensor.data,
                               .bias = weight_data(op->bias),
-                              .residual = direct && op->residual != NULL ? op->residual->data : NULL,
+                              .residual = direct ? tensor_data(added) : NULL,
                               .y = op->y.data,
                               .rows = op->rows,
                               .in = op->weight->tensor.dim[1],
-                              .out = op->weight->tensor.dim[0],
+                              .out = out,
+                              .y_stride = direct ? y_stride : out,
                               .dtype = dtype,
-                              .y_dtype = bf16 ? BACKEND_BF16 : BACKEND_F32};
+                              .y_dtype = bf16 ? BACKEND_BF16 : BACKEND_F32,
+                              .relu = direct && relu};
     int rc;
 
-    if (op->offset != NULL)
-        return error_set(BACKEND_ERR_UNSUPPORTED, "linear: no kernel adds an offset");
     if (cuda_linear_few_fits(op))
         return cuda_linear_few_launch(op, cuda->stream);
     if ((rc = prepare_x(cuda, op, &product)) < 0)
@@ -156,17 +196,7 @@ int cuda_linear(backend_t *backend, const backend_linear_t *op)
     if (!direct && (rc = scratch(cuda, CUDA_SCRATCH_PRODUCT, product.rows * product.out, product.y_dtype, &product.y)) < 0)
         return rc;
     rc = cuda_product(cuda, &product);
-    if (rc < 0 || direct)
-        return rc;
-    return cuda_activation_launch(&(cuda_activation_t){.product = product.y,
-                                                       .product_dtype = product.y_dtype,
-                                                       .rows = product.rows,
-                                                       .width = product.out,
-                                                       .activation = op->activation,
-                                                       .residual = op->residual != NULL ? op->residual->data : NULL,
-                                                       .y = op->y.data,
-                                                       .y_dtype = op->y.dtype},
-                                  cuda->stream);
+    return rc < 0 || direct ? rc : finish(cuda, op, &product, y_stride);
 }
 
 void cuda_linear_forget(backend_cuda_t *cuda, const void *bias)

@@ -38,6 +38,13 @@ static int32_t alignment_of(const void *pointer)
     return (int32_t)(address & (~address + 1));
 }
 
+static cublasLtEpilogue_t epilogue_of(const cuda_product_t *product)
+{
+    if (product->relu)
+        return product->bias != NULL ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+    return product->bias != NULL ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+}
+
 static cuda_product_key_t key_of(const cuda_product_t *product)
 {
     return (cuda_product_key_t){
@@ -45,9 +52,10 @@ static cuda_product_key_t key_of(const cuda_product_t *product)
         .in = product->in,
         .out = product->out,
         .x_stride = product->x_stride,
+        .y_stride = product->y_stride,
         .dtype = (int32_t)product->dtype,
         .y_dtype = (int32_t)product->y_dtype,
-        .bias = product->bias != NULL,
+        .epilogue = (int32_t)epilogue_of(product),
         .residual = product->residual != NULL,
         .align_w = alignment_of(product->weight),
         .align_x = alignment_of(product->x),
@@ -151,9 +159,11 @@ static int time_candidate(backend_cuda_t *cuda, const trial_t *trial, const cubl
 static int fastest(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulHeuristicResult_t *candidates,
                    int count, const cuda_product_t *product)
 {
-    trial_t trial = {.plan = plan, .product = product};
-    float milliseconds[CANDIDATES_MOST], best_ms = FLT_MAX;
-    int best = -1, rc = trial_open(cuda, &trial), refused = BACKEND_OK;
+    size_t bytes = (size_t)product->rows * (size_t)product->y_stride * backend_dtype_bytes(product->y_dtype);
+    cudaEvent_t event[2] = {NULL, NULL};
+    float best_ms = 0;
+    int best = -1, rc;
+    void *y = NULL;
 
     for (int i = 0; rc == BACKEND_OK && i < count; i++) {
         milliseconds[i] = FLT_MAX;
@@ -250,7 +260,7 @@ static cudaDataType_t data_type(backend_dtype_t dtype)
 static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
 {
     cublasOperation_t transposed = CUBLAS_OP_T;
-    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    cublasLtEpilogue_t epilogue = epilogue_of(product);
     cudaDataType_t type = data_type(product->dtype), y_type = data_type(product->y_dtype);
     uint64_t in = (uint64_t)product->in, out = (uint64_t)product->out, rows = (uint64_t)product->rows;
     int rc = lt_check("descriptor", cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -258,7 +268,7 @@ static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
     if (rc == BACKEND_OK)
         rc = lt_check("transpose",
                       cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
-    if (rc == BACKEND_OK && product->bias != NULL)
+    if (rc == BACKEND_OK && epilogue != CUBLASLT_EPILOGUE_DEFAULT)
         rc = lt_check("epilogue",
                       cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     if (rc == BACKEND_OK && product->bias != NULL)
@@ -268,9 +278,9 @@ static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
     if (rc == BACKEND_OK)
         rc = lt_check("layout of x", cublasLtMatrixLayoutCreate(&plan->x, type, in, rows, product->x_stride));
     if (rc == BACKEND_OK)
-        rc = lt_check("layout of the residual", cublasLtMatrixLayoutCreate(&plan->residual, y_type, out, rows, product->out));
+        rc = lt_check("layout of the residual", cublasLtMatrixLayoutCreate(&plan->residual, y_type, out, rows, product->y_stride));
     if (rc == BACKEND_OK)
-        rc = lt_check("layout of y", cublasLtMatrixLayoutCreate(&plan->y, y_type, out, rows, product->out));
+        rc = lt_check("layout of y", cublasLtMatrixLayoutCreate(&plan->y, y_type, out, rows, product->y_stride));
     return rc;
 }
 
