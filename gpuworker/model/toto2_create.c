@@ -3,7 +3,7 @@
  * All weights are random, but for a path through the network that makes its forecasts look like forecasts: level with the newest values, inside
  * a band that opens. Three channels of the residual stream are kept free of noise. LEVEL gets the last value of each patch from the embedding.
  * MISSING gets how much of the patch is missing. In the first layer that attends over time one head looks at the nearest patch that is not
- * missing (its keys fall with MISSING, and equal vectors in all rotated pairs score highest at distance 0) and writes that patch's LEVEL into
+ * missing (its keys fall with MISSING, and equal vectors in rotated pairs score highest at distance 0) and writes that patch's LEVEL into
  * CARRIED, for every token, the empty ones of the horizon too. The head's skip layer adds CARRIED to all quantiles; its biases are the band. */
 #include <math.h>
 #include <stdio.h>
@@ -31,11 +31,12 @@ enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] };
 enum { LEVEL, MISSING, CARRIED, CHANNELS }; /* of the residual stream, kept free of noise */
 enum { NAME_BYTES = 96 };
 
-static const double RESIDUAL_MULT = 0.75, TRAINED_PATCHES = 128; /* the published ratio is that of 128 patches */
-static const float SHARPNESS = 12.0f;                            /* of the look at the nearest patch: its scores */
-static const float BAND = 0.7f;   /* deviation at the end of a patch, in the series' scales, squeezed */
-static const float NOISE = 0.02f; /* what random features move a quantile by */
-static const float INPUT = 0.3f;  /* what a patch moves the stream by, beside its constant part of deviation 1 */
+static const double RESIDUAL_MULT = 0.75, ROPE_BASE = 10000, TRAINED_PATCHES = 128; /* the published ratio is that of 128 patches */
+static const float SHARPNESS = 24.0f; /* of the look at the nearest patch: its score */
+static const double SLOWEST = 0.03;   /* the angle a patch of the rotated pairs that take part: slower ones tell no distances */
+static const float BAND = 0.7f;       /* deviation at the end of a patch, in the series' scales, squeezed */
+static const float NOISE = 0.02f;     /* what random features move a quantile by */
+static const float INPUT = 0.3f;      /* what a patch moves the stream by, beside its constant part of deviation 1 */
 
 static double residual_attention_ratio(void)
 {
@@ -103,21 +104,21 @@ static void add_embedding(random_weights_t *weights, const toto2_size_t *size)
         set(weights, "patch_proj.skip_proj", MISSING, size->patch + i, exact / size->patch);
 }
 
-/* Head 0 of a layer: queries and keys are one constant vector in the rotated pairs; the first dimension past them scores the missing ones down;
- * the values of dimension 0 are LEVEL. */
+/* Head 0 of a layer: queries and keys are one constant vector in the fast ones of the rotated pairs; the first dimension past them scores the
+ * missing ones down; the values of dimension 0 are LEVEL. */
 static void look_at_the_nearest(random_weights_t *weights, const toto2_size_t *size, const char *in, const char *out, double tau)
 {
-    int d = size->width / size->heads, rotated = d / 2;
-    double exact = sqrt((double)size->width), each = sqrt((double)SHARPNESS * d / (rotated / 2)) * exact;
+    int d = size->width / size->heads, rotated = d / 2, pairs = 1 + (int)(-log(SLOWEST) / log(ROPE_BASE) * rotated / 2);
+    double exact = sqrt((double)size->width), each = sqrt((double)SHARPNESS * d / pairs) * exact;
     char text[NAME_BYTES + sizeof ".weight"];
 
     snprintf(text, sizeof text, "%s.weight", in);
     for (int part = 0; part < 3; part++)
         for (int j = 0; j < d; j++)
             random_weights_clear_row(weights, text, part * size->width + j);
-    for (int j = 0; j < rotated; j += 2) {
-        set_bias(weights, in, j, each);
-        set_bias(weights, in, size->width + j, each);
+    for (int pair = 0; pair < pairs; pair++) {
+        set_bias(weights, in, 2 * pair, each);
+        set_bias(weights, in, size->width + 2 * pair, each);
     }
     set_bias(weights, in, rotated, sqrt((double)d) * exact);
     set(weights, in, size->width + rotated, MISSING, -4 * (double)SHARPNESS * sqrt((double)d) * exact);
