@@ -183,6 +183,24 @@ static void info_tells_what_it_takes_and_gives(void **state)
                 info.weight_bytes > 0);
 }
 
+static void created_checkpoints_have_the_published_sizes(void **state)
+{
+    char path[80], revision[17];
+    model_info_t info;
+    model_t *mini;
+
+    (void)state;
+    assert_int_equal(kronos_create("large", 1, root), MODEL_ERR_SHAPE);
+    assert_non_null(strstr(error_text(), "expected tiny, mini, small or base"));
+    snprintf(path, sizeof path, "%s/mini", root);
+    assert_int_equal(kronos_create("mini", 1, path), MODEL_OK);
+    assert_int_equal(model_load(backend, path, BACKEND_F32, &mini, revision), MODEL_OK);
+    model_family(mini)->info(mini, &info);
+    /* Kronos-mini and Kronos-Tokenizer-2k; of the latter, 10 · 256 + 256 are for training only, and are not loaded */
+    assert_int_equal(info.parameters, 4108032 + 3958042 - 2816);
+    model_unload(mini);
+}
+
 /* ---- sessions -------------------------------------------------------------------------------------------------------------------- */
 
 static model_shape_t shape_of(uint32_t batch, uint32_t context, uint32_t samples)
@@ -424,6 +442,7 @@ int main(void)
         cmocka_unit_test(damaged_checkpoints_are_refused_by_name),
         cmocka_unit_test(the_tokenizer_may_lie_beside_the_model_under_its_published_name),
         cmocka_unit_test(info_tells_what_it_takes_and_gives),
+        cmocka_unit_test(created_checkpoints_have_the_published_sizes),
         cmocka_unit_test(impossible_shapes_are_refused),
         cmocka_unit_test(forecasts_continue_the_series_within_bounds_and_quantiles_never_cross),
         cmocka_unit_test(equal_inputs_give_equal_bytes),
