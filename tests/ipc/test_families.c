@@ -34,6 +34,7 @@ static const expected_t expected[] = {
      {"close", "open", "high", "low", "volume", "amount"},
      true},
     {"chronos2", "symbols = SYM00, SYM02\ncompanions = SYM00, SYM01, SYM02\n", "02", {"close"}, false},
+    {"chronos_bolt", "symbols = SYM01\n", "1", {"close"}, false},
     {"sundial", "symbols = *\nfields = close, volume\n", "012", {"close", "volume"}, true},
 };
 enum { MODELS = sizeof expected / sizeof *expected, SAMPLES = 5 };
