@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
+
 enum { MOST = 512 };
 
 typedef struct {
@@ -214,6 +216,39 @@ static void without_a_mask_nothing_is_observed(void **state)
     bench_close();
 }
 
+static void refused(int rc, const char *names)
+{
+    assert_int_equal(rc, BACKEND_ERR_INVALID);
+    if (strstr(error_text(), names) == NULL)
+        fail_msg("\"%s\" does not name %s", error_text(), names);
+}
+
+static void descriptors_that_do_not_fit_are_refused_by_field(void **state)
+{
+    backend_t *backend = bench_open(0);
+    backend_tensor_t eight = bench_f32(NULL, 8), two = bench_f32(NULL, 2);
+    backend_instance_scale_t scale = {.x = eight, .rows = 2, .width = 4, .eps = 1e-5f, .y = eight, .loc = two, .scale = two}, bad;
+    backend_patch_t patch = {.rows = 2, .patches = 1, .patch = 2, .y = eight}, worse;
+
+    (void)state;
+    bad = scale, bad.ahead = 4;
+    refused(backend_instance_scale(backend, &bad), "ahead");
+    bad = scale, bad.width = 5;
+    refused(backend_instance_scale(backend, &bad), "x holds 8");
+    bad = scale, bad.rows = 3, bad.width = 2;
+    refused(backend_instance_scale(backend, &bad), "loc");
+    worse = patch, worse.patches = 2;
+    assert_int_equal(backend_patch(backend, &patch), BACKEND_OK);
+    refused(backend_patch(backend, &worse), "y holds 8");
+    worse = patch, worse.patch_stride = 3;
+    refused(backend_patch(backend, &worse), "patch_stride");
+    worse = patch, worse.mask = &eight;
+    refused(backend_patch(backend, &worse), "x is missing");
+    worse = patch, worse.visible = &eight, worse.visible_stride = 1;
+    refused(backend_patch(backend, &worse), "visible");
+    bench_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_known_future_is_scaled_by_the_past_and_does_not_count),
         cmocka_unit_test(patches_hold_time_values_and_mask_side_by_side),
         cmocka_unit_test(without_a_mask_nothing_is_observed),
+        cmocka_unit_test(descriptors_that_do_not_fit_are_refused_by_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
+
 enum { MOST = 4096 };
 
 static int compare_doubles(const void *a, const void *b)
@@ -302,6 +304,47 @@ static void quantiles_over_weighted_paths_follow_their_distribution_function(voi
     }
 }
 
+static void refused(int rc, const char *names)
+{
+    assert_int_equal(rc, BACKEND_ERR_INVALID);
+    if (strstr(error_text(), names) == NULL)
+        fail_msg("\"%s\" does not name %s", error_text(), names);
+}
+
+static void descriptors_that_do_not_fit_are_refused_by_field(void **state)
+{
+    backend_t *backend = bench_open(0);
+    head_case_t c;
+    backend_quantile_head_t head;
+    backend_weighted_quantiles_t weighted = {.series = 1, .paths = 2, .variates = 1, .levels = 3, .length = 1};
+
+    (void)state;
+    make_head(&c, 3);
+    head = c.op, head.length++;
+    if (c.patch > 1)
+        refused(backend_quantile_head(backend, &head), "length");
+    head = c.op, head.levels = BACKEND_LEVELS_MOST + 1;
+    refused(backend_quantile_head(backend, &head), "levels");
+    head = c.op, head.row_stride += 1000;
+    head.rows++;
+    refused(backend_quantile_head(backend, &head), "head");
+    head = c.op, head.high = NULL;
+    refused(backend_quantile_head(backend, &head), "cap");
+    head = c.op, head.native_stride = head.length - 1;
+    if (head.native_stride > 0)
+        refused(backend_quantile_head(backend, &head), "native_stride");
+    head = c.op, head.native = NULL, head.horizon = 0;
+    refused(backend_quantile_head(backend, &head), "neither");
+    head = c.op, head.offset = head.total;
+    refused(backend_quantile_head(backend, &head), "offset");
+    weighted.x = bench_f32(NULL, 6);
+    weighted.weights = bench_f32(NULL, 5);
+    refused(backend_weighted_quantiles(backend, &weighted), "weights");
+    weighted.paths = BACKEND_WEIGHTED_MOST;
+    refused(backend_weighted_quantiles(backend, &weighted), "paths");
+    bench_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +353,7 @@ int main(void)
         cmocka_unit_test(paths_continue_the_context_along_their_levels_and_the_known_future),
         cmocka_unit_test(without_a_forecast_the_context_gets_its_known_future_appended),
         cmocka_unit_test(quantiles_over_weighted_paths_follow_their_distribution_function),
+        cmocka_unit_test(descriptors_that_do_not_fit_are_refused_by_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
