@@ -75,14 +75,22 @@ static void civil(int64_t days, int32_t *day, int32_t *month)
 void kronos_fill_times(const int64_t *time_ns, int64_t count, int32_t *out)
 {
     static const int64_t minute_ns = INT64_C(60000000000), day_minutes = 24 * 60;
+    int64_t known = INT64_MIN; /* bars mostly share the day of the one before */
+    int32_t weekday = 0, day = 0, month = 0;
 
     for (int64_t i = 0; i < count; i++) {
         int64_t minutes = floor_divide(time_ns[i], minute_ns), days = floor_divide(minutes, day_minutes);
         int64_t in_day = minutes - days * day_minutes, since_monday = days + 3; /* 1970-01-01 was a Thursday */
 
+        if (days != known) {
+            weekday = (int32_t)(since_monday - floor_divide(since_monday, 7) * 7);
+            civil(days, &day, &month);
+            known = days;
+        }
         out[i] = (int32_t)(in_day % 60);
         out[count + i] = (int32_t)(in_day / 60);
-        out[2 * count + i] = (int32_t)(since_monday - floor_divide(since_monday, 7) * 7);
-        civil(days, &out[3 * count + i], &out[4 * count + i]);
+        out[2 * count + i] = weekday;
+        out[3 * count + i] = day;
+        out[4 * count + i] = month;
     }
 }

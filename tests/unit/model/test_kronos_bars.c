@@ -113,12 +113,13 @@ static void times_are_those_of_the_calendar(void **state)
 
 static void times_are_written_feature_by_feature(void **state)
 {
-    int64_t time_ns[2] = {0, INT64_C(951827696789000000)}; /* Thursday 1970-01-01 00:00, Tuesday 2000-02-29 12:34:56 */
-    int32_t got[KRONOS_TIMES * 2];
-    static const int32_t wanted[KRONOS_TIMES * 2] = {0, 34, 0, 12, 3, 1, 1, 29, 1, 2};
+    /* Thursday 1970-01-01 00:00, Tuesday 2000-02-29 12:34:56, an hour later, Wednesday 2000-03-01 00:00 */
+    int64_t time_ns[4] = {0, INT64_C(951827696789000000), INT64_C(951831296789000000), INT64_C(951868800000000000)};
+    int32_t got[KRONOS_TIMES * 4];
+    static const int32_t wanted[KRONOS_TIMES * 4] = {0, 34, 34, 0, 0, 12, 13, 0, 3, 1, 1, 2, 1, 29, 29, 1, 1, 2, 2, 3};
 
     (void)state;
-    kronos_fill_times(time_ns, 2, got);
+    kronos_fill_times(time_ns, 4, got);
     assert_memory_equal(got, wanted, sizeof got);
 }
 
