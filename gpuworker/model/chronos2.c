@@ -2,7 +2,7 @@
  *
  * Each variate is scaled by its own mean and deviation and cut into patches of P bars; S context patches, a [REG] token and one token for every
  * patch to predict are its sequence. A patch's features are the time of its bars, their values (of a future: where it is known) and what is
- * observed of them. Every layer attends over time within a variate, then at one time over the variates of a group, then comes an MLP. The last F
+ * observed of them. Every layer attends over time within a variate, then at one time over the variates of a group, then comes an MLP. The last A
  * tokens give the levels of all P bars of their patches.
  *
  * One pass predicts a bounded number of patches. Beyond them the series is continued along nine of its own quantiles, each path is forecast again,
@@ -13,8 +13,8 @@
  * shorter begins with invisible patches: positions only count relative to each other, times from the end, so that it gets the forecast of a
  * session of its own length.
  *
- * Letters in shape comments: B series, V variates (the last E with a known future), C context bars, P patch, D width, H heads, d head size, F
- * hidden width of the MLP where a matrix is meant and predicted tokens elsewhere. Rows are (series, path, variate). */
+ * Letters in shape comments: B series, V variates (the last E with a known future), C context bars, S context tokens, A predicted ones,
+ * T = S + 1 + A, P patch, D width, H heads, d head size, F hidden width of the MLP. Rows are (series, path, variate). */
 #include "gpuworker/model/chronos2_state.h"
 
 #include <math.h>

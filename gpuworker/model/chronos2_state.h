@@ -9,11 +9,11 @@ typedef struct {
     int number;
     int64_t paths, rows;        /* 1, then CHRONOS2_PATHS; B · paths · V */
     int64_t done;               /* bars forecast before it */
-    int64_t context, ahead;     /* S, F: tokens of its context and of the bars that it predicts */
-    int64_t tokens;             /* T = S + 1 + F */
+    int64_t context, ahead;     /* S, A: tokens of its context and of the bars that it predicts */
+    int64_t tokens;             /* T = S + 1 + A */
     backend_tensor_t visible;   /* U8 [rows][T] */
     backend_tensor_t constant;  /* I32 [T]: which constant row of features each token has */
-    backend_tensor_t predicted; /* I32 [rows · F]: where in the hidden states the predicted tokens stand */
+    backend_tensor_t predicted; /* I32 [rows · A]: where in the hidden states the predicted tokens stand */
 } chronos2_round_t;
 
 struct model_state {
@@ -34,21 +34,21 @@ struct model_state {
     float *future_padded;
 
     /* constants */
-    backend_tensor_t time;                 /* [most S · P + most F · P]: every bar's distance from the forecast, scaled */
-    backend_tensor_t constants;            /* [2 + most F][feature columns]: an empty patch, [REG], unknown futures */
+    backend_tensor_t time;                 /* [most S · P + most A · P]: every bar's distance from the forecast, scaled */
+    backend_tensor_t constants;            /* [2 + most A][feature columns]: an empty patch, [REG], unknown futures */
     backend_tensor_t rope, positions;      /* [T][4][d]; [rows][T] */
     backend_tensor_t native_levels, asked; /* [levels], [quantiles] */
     backend_tensor_t path_levels, weights; /* [paths], [paths][levels]: of the unrolling */
     backend_tensor_t zero, one;            /* [1] each: what a forecast in its own units is scaled by */
 
     /* work: for the largest round */
-    backend_tensor_t continued, continued_mask; /* [rows][S·P + F·P]: context, and its known future */
+    backend_tensor_t continued, continued_mask; /* [rows][S·P + A·P]: context, and its known future */
     backend_tensor_t scaled, loc, scale;        /* likewise; [rows] twice */
     backend_tensor_t wide;                      /* [rows · T][wide]: features and MLPs, see chronos_parts.h */
     backend_tensor_t hidden, other;             /* [rows · T][D]: the residual stream, changing places */
     backend_tensor_t qkv, mixed;                /* [rows · T][3][H][d], [rows · T][H][d] */
-    backend_tensor_t head_hidden, head;         /* [rows · F][F + 2·levels·P], [rows · F][levels][P] */
-    backend_tensor_t round_native;              /* [rows][levels][F·P] of a later round, or of a tapped only one */
+    backend_tensor_t head_hidden, head;         /* [rows · A][F + 2·levels·P], [rows · A][levels][P] */
+    backend_tensor_t round_native;              /* [rows][levels][A·P] of a later round, or of a tapped only one */
     backend_tensor_t native;                    /* [B][V][levels][total]: all rounds' quantiles */
 
     /* results */
