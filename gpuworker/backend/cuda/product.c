@@ -95,7 +95,7 @@ typedef struct {
 static int trial_open(backend_cuda_t *cuda, trial_t *trial)
 {
     const cuda_product_t *product = trial->product;
-    size_t y_bytes = (size_t)(product->rows * product->out) * backend_dtype_bytes(product->y_dtype),
+    size_t y_bytes = (size_t)(product->rows * product->y_stride) * backend_dtype_bytes(product->y_dtype),
            x_bytes = (size_t)(product->rows * product->in) * backend_dtype_bytes(product->dtype),
            w_bytes = (size_t)(product->out * product->in) * backend_dtype_bytes(product->dtype);
     int cache_bytes = 0,
@@ -159,11 +159,9 @@ static int time_candidate(backend_cuda_t *cuda, const trial_t *trial, const cubl
 static int fastest(backend_cuda_t *cuda, const cuda_product_plan_t *plan, const cublasLtMatmulHeuristicResult_t *candidates,
                    int count, const cuda_product_t *product)
 {
-    size_t bytes = (size_t)product->rows * (size_t)product->y_stride * backend_dtype_bytes(product->y_dtype);
-    cudaEvent_t event[2] = {NULL, NULL};
-    float best_ms = 0;
-    int best = -1, rc;
-    void *y = NULL;
+    trial_t trial = {.plan = plan, .product = product};
+    float milliseconds[CANDIDATES_MOST], best_ms = FLT_MAX;
+    int best = -1, rc = trial_open(cuda, &trial), refused = BACKEND_OK;
 
     for (int i = 0; rc == BACKEND_OK && i < count; i++) {
         milliseconds[i] = FLT_MAX;
