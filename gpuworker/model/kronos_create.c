@@ -5,7 +5,7 @@
  * carries the mean price and channel VOLUME the volume: bit i of a token's first part is 1 where the price is above the i-th of some
  * thresholds, of its second part where the volume is, and its decoder adds the bits up again. So a token that means something is a row of ones
  * above a row of zeros: its number of ones is its place. In the predictor each place has a channel, where an embedding puts a bump; a head
- * reads these channels, so that the next token is most likely the last one again, or its neighbour, and no other: prices and volumes walk at
+ * falls off with the square of the distance from it, so that the next token is the last one or one near it: prices and volumes walk at
  * random from where they stand. */
 #include <math.h>
 #include <stdio.h>
@@ -34,8 +34,9 @@ enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0], NAME_BYTES = 96, SUFFIX_BYTE
 /* Channels of the tokenizer that carry what its bits say. */
 enum { LEVEL, VOLUME, CARRIED };
 
-static const float WIDEST = 2;                 /* thresholds lie between ± so many deviations of the window */
-static const float BUMP = 4, SHARPNESS = 2.5f; /* of the places: in the embedding against random features of 1, and in the heads */
+static const float WIDEST = 2;     /* thresholds lie between ± so many deviations of the window */
+static const float BUMP = 4;       /* of the places in the embedding, against random features of 1 */
+static const float NARROW = 0.13f; /* how fast the heads fall off: a step is some 0.8 places then */
 static const float NEVER = -30, FEATURE = 0.03f, WICK = 0.15f;
 
 /* ---- parts ---------------------------------------------------------------------------------------------------------------------- */
@@ -161,8 +162,9 @@ static void add_part(random_weights_t *weights, const kronos_size_t *size, int p
             float distance = (float)(place - other);
             set(weights, embedding, ".weight", token, from + other,
                 BUMP * expf(-distance * distance / 2) / sqrtf((float)size->width));
+            set(weights, head, ".weight", token, from + other, -NARROW * distance * distance);
         }
-        pass_through(weights, head, token, from + place, SHARPNESS, 0);
+        set(weights, head, ".bias", token, 0, 0);
         pass_through(weights, "embedding.fusion_proj", from + place, part * size->width + from + place, 1, 0);
     }
 }
