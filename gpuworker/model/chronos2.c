@@ -164,54 +164,39 @@ static void take_constants(model_state_t *state)
 
 /* ---- constants ---------------------------------------------------------------------------------------------------------------- */
 
-/* Fills a buffer from the host; what `fill` writes is elements of the buffer's own type. */
-typedef void (*fill_t)(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host);
-
-static int write_table(model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, fill_t fill)
-{
-    void *host = calloc((size_t)backend_tensor_elements(tensor), backend_dtype_bytes(tensor->dtype));
-    int rc;
-
-    if (host == NULL)
-        return error_set(MODEL_ERR_MEMORY, "chronos2: out of memory");
-    fill(state, round, tensor, host);
-    rc = model_backend_error(backend_write(state->backend, tensor, host));
-    free(host);
-    return rc;
-}
-
 /* -context .. -1, 0 .. ahead - 1 bars */
-static void fill_time(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
+static int write_time(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     int64_t context = extent_of(state).context * config->patch;
+    float *time = chronos_table_new(&state->time);
 
-    (void)round;
-    for (int64_t i = 0; i < tensor->dim[0]; i++)
-        ((float *)host)[i] = (float)(i - context) / (float)config->time_scale;
+    for (int64_t i = 0; time != NULL && i < state->time.dim[0]; i++)
+        time[i] = (float)(i - context) / (float)config->time_scale;
+    return chronos_table_write(state->backend, &state->time, time);
 }
 
-static void fill_constants(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
+static int write_features(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
-    int64_t columns = tensor->dim[1];
-    float *row = host;
+    int64_t columns = state->constants.dim[1], futures = state->constants.dim[0] - 2;
+    float *row = chronos_table_new(&state->constants);
 
-    (void)round;
-    row[columns + 3 * config->patch] = 1; /* [REG] */
-    for (int64_t i = 0; i < (tensor->dim[0] - 2) * config->patch; i++)
+    if (row != NULL)
+        row[columns + 3 * config->patch] = 1; /* [REG] */
+    for (int64_t i = 0; row != NULL && i < futures * config->patch; i++)
         row[(2 + i / config->patch) * columns + i % config->patch] = (float)i / (float)config->time_scale;
+    return chronos_table_write(state->backend, &state->constants, row);
 }
 
 /* Position p turns the pair (i, i + d/2) by p · theta^(-2i/d). */
-static void fill_rope(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
+static int write_rope(model_state_t *state)
 {
-    int64_t head_dim = tensor->dim[2], half = head_dim / 2;
+    int64_t head_dim = state->rope.dim[2], half = head_dim / 2;
+    float *table = chronos_table_new(&state->rope);
 
-    (void)round;
-    for (int64_t p = 0; p < tensor->dim[0]; p++) {
-        float *q_cos = (float *)host + p * 4 * head_dim, *q_sin = q_cos + head_dim, *k_cos = q_sin + head_dim,
-              *k_sin = k_cos + head_dim;
+    for (int64_t p = 0; table != NULL && p < state->rope.dim[0]; p++) {
+        float *q_cos = table + p * 4 * head_dim, *q_sin = q_cos + head_dim, *k_cos = q_sin + head_dim, *k_sin = k_cos + head_dim;
 
         for (int64_t j = 0; j < head_dim; j++) {
             double angle = (double)p * pow(state->model->config.rope_theta, -2.0 * (double)(j % half) / (double)head_dim);
@@ -220,14 +205,42 @@ static void fill_rope(const model_state_t *state, const chronos2_round_t *round,
             q_sin[j] = k_sin[j] = (float)sin(angle);
         }
     }
+    return chronos_table_write(state->backend, &state->rope, table);
 }
 
-static void fill_positions(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
+static int write_positions(model_state_t *state)
 {
-    (void)state;
-    (void)round;
-    for (int64_t i = 0; i < backend_tensor_elements(tensor); i++)
-        ((int32_t *)host)[i] = (int32_t)(i % tensor->dim[1]);
+    int32_t *positions = chronos_table_new(&state->positions);
+
+    for (int64_t i = 0; positions != NULL && i < backend_tensor_elements(&state->positions); i++)
+        positions[i] = (int32_t)(i % state->positions.dim[1]);
+    return chronos_table_write(state->backend, &state->positions, positions);
+}
+
+/* [REG] and the future are always visible; the context's patches are written by each forecast. */
+static int write_visible(model_state_t *state, const chronos2_round_t *round)
+{
+    uint8_t *visible = chronos_table_new(&round->visible);
+
+    if (visible != NULL)
+        memset(visible, 1, (size_t)backend_tensor_elements(&round->visible));
+    return chronos_table_write(state->backend, &round->visible, visible);
+}
+
+static int write_indices(model_state_t *state, const chronos2_round_t *round)
+{
+    int32_t *constant = chronos_table_new(&round->constant), *predicted = chronos_table_new(&round->predicted);
+    int rc;
+
+    for (int64_t t = round->context; constant != NULL && t < round->tokens; t++)
+        constant[t] = (int32_t)(1 + t - round->context);
+    for (int64_t i = 0; predicted != NULL && i < round->rows * round->ahead; i++)
+        predicted[i] = (int32_t)(i / round->ahead * round->tokens + round->context + 1 + i % round->ahead);
+    rc = chronos_table_write(state->backend, &round->constant, constant);
+    if (rc == MODEL_OK)
+        return chronos_table_write(state->backend, &round->predicted, predicted);
+    free(predicted);
+    return rc;
 }
 
 /* The probability that level i of `count` stands for: half the way to each neighbour, as shares of all. */
@@ -239,7 +252,8 @@ static double mass_of(const float *levels, int64_t count, int64_t i)
     return (after - before) / 2 / sum;
 }
 
-static int write_weights(model_state_t *state)
+/* What only several rounds need. */
+static int write_unrolling(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     float paths[CHRONOS2_PATHS], weights[CHRONOS2_PATHS * CHRONOS_LEVELS_MOST];
@@ -256,63 +270,21 @@ static int write_weights(model_state_t *state)
     return MODEL_OK;
 }
 
-/* [REG] and the future are always visible; the context's patches are written by each forecast. */
-static void fill_visible(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
-{
-    (void)state;
-    (void)round;
-    memset(host, 1, (size_t)backend_tensor_elements(tensor));
-}
-
-static void fill_constant(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
-{
-    (void)state;
-    for (int64_t t = round->context; t < tensor->dim[0]; t++)
-        ((int32_t *)host)[t] = (int32_t)(1 + t - round->context);
-}
-
-static void fill_predicted(const model_state_t *state, const chronos2_round_t *round, const backend_tensor_t *tensor, void *host)
-{
-    (void)state;
-    for (int64_t i = 0; i < tensor->dim[0]; i++)
-        ((int32_t *)host)[i] = (int32_t)(i / round->ahead * round->tokens + round->context + 1 + i % round->ahead);
-}
-
-static int write_round(model_state_t *state, const chronos2_round_t *round)
-{
-    int rc = write_table(state, round, &round->visible, fill_visible);
-
-    if (rc == MODEL_OK)
-        rc = write_table(state, round, &round->constant, fill_constant);
-    if (rc == MODEL_OK)
-        rc = write_table(state, round, &round->predicted, fill_predicted);
-    return rc;
-}
-
 static int write_constants(model_state_t *state)
 {
-    struct {
-        const backend_tensor_t *tensor;
-        fill_t fill;
-    } tables[] = {
-        {&state->time, fill_time},
-        {&state->constants, fill_constants},
-        {&state->rope, fill_rope},
-        {&state->positions, fill_positions},
-    };
-    int rc = MODEL_OK;
+    int rc;
 
-    for (size_t i = 0; rc == MODEL_OK && i < sizeof tables / sizeof *tables; i++)
-        rc = write_table(state, NULL, tables[i].tensor, tables[i].fill);
-    for (int k = 0; rc == MODEL_OK && k < state->round_count; k++)
-        rc = write_round(state, &state->rounds[k]);
-    if (rc == MODEL_OK)
-        rc = model_backend_error(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
-    if (rc == MODEL_OK && state->shape.quantile_count > 0)
-        rc = model_backend_error(backend_write(state->backend, &state->asked, state->shape.quantiles));
-    if (rc == MODEL_OK)
-        rc = state->round_count > 1 ? write_weights(state) : chronos2_write_constants(state, &state->rounds[0]);
-    return rc;
+    if ((rc = write_time(state)) < 0 || (rc = write_features(state)) < 0 || (rc = write_rope(state)) < 0 ||
+        (rc = write_positions(state)) < 0)
+        return rc;
+    for (int k = 0; k < state->round_count; k++)
+        if ((rc = write_visible(state, &state->rounds[k])) < 0 || (rc = write_indices(state, &state->rounds[k])) < 0)
+            return rc;
+    TRY(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
+    if (state->shape.quantile_count > 0)
+        TRY(backend_write(state->backend, &state->asked, state->shape.quantiles));
+    /* a single round's rows keep their constants; several share the rows and write them each time */
+    return state->round_count > 1 ? write_unrolling(state) : chronos2_write_constants(state, &state->rounds[0]);
 }
 
 /* ---- a session ---------------------------------------------------------------------------------------------------------------- */

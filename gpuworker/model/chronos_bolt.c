@@ -140,63 +140,47 @@ static int write_bias(model_state_t *state, const chronos_bolt_round_t *round)
 {
     const chronos_bolt_config_t *config = &state->model->config;
     int64_t width = 2 * round->tokens - 1;
-    float *bias = malloc((size_t)(config->heads * width) * sizeof *bias);
-    int rc;
+    float *bias = chronos_table_new(&round->bias);
 
-    if (bias == NULL)
-        return error_set(MODEL_ERR_MEMORY, "position bias: out of memory");
-    for (int64_t i = 0; i < config->heads * width; i++)
+    for (int64_t i = 0; bias != NULL && i < config->heads * width; i++)
         bias[i] = state->model->bucket_bias[bucket_of(config, i % width - round->tokens + 1) * config->heads + i / width];
-    rc = model_backend_error(backend_write(state->backend, &round->bias, bias));
-    free(bias);
-    return rc;
+    return chronos_table_write(state->backend, &round->bias, bias);
 }
 
 /* [REG], the last token, is always visible; the patches are written by each forecast. */
-static int write_round(model_state_t *state, const chronos_bolt_round_t *round)
+static int write_visible(model_state_t *state, const chronos_bolt_round_t *round)
 {
-    int64_t seen = backend_tensor_elements(&round->visible);
-    int32_t *constant = calloc((size_t)round->tokens, sizeof *constant);
-    uint8_t *visible = malloc((size_t)seen);
-    int rc;
+    uint8_t *visible = chronos_table_new(&round->visible);
 
-    if (constant == NULL || visible == NULL)
-        rc = error_set(MODEL_ERR_MEMORY, "chronos_bolt: out of memory");
-    else {
-        memset(visible, 1, (size_t)seen);
+    if (visible != NULL)
+        memset(visible, 1, (size_t)backend_tensor_elements(&round->visible));
+    return chronos_table_write(state->backend, &round->visible, visible);
+}
+
+/* An empty patch each, but for [REG]. */
+static int write_tokens(model_state_t *state, const chronos_bolt_round_t *round)
+{
+    int32_t *constant = chronos_table_new(&round->constant);
+
+    if (constant != NULL)
         constant[round->context] = 1;
-        rc = model_backend_error(backend_write(state->backend, &round->visible, visible));
-        if (rc == MODEL_OK)
-            rc = model_backend_error(backend_write(state->backend, &round->constant, constant));
-        if (rc == MODEL_OK)
-            rc = write_bias(state, round);
-    }
-    free(constant);
-    free(visible);
-    return rc;
+    return chronos_table_write(state->backend, &round->constant, constant);
 }
 
 static int write_features(model_state_t *state)
 {
-    int64_t columns = state->constants.dim[1];
-    float *rows = calloc((size_t)(2 * columns), sizeof *rows);
-    int rc;
+    float *rows = chronos_table_new(&state->constants);
 
-    if (rows == NULL)
-        return error_set(MODEL_ERR_MEMORY, "constant features: out of memory");
-    rows[columns + 2 * state->model->config.patch] = 1; /* [REG] */
-    rc = model_backend_error(backend_write(state->backend, &state->constants, rows));
-    free(rows);
-    return rc;
+    if (rows != NULL)
+        rows[state->constants.dim[1] + 2 * state->model->config.patch] = 1; /* [REG] */
+    return chronos_table_write(state->backend, &state->constants, rows);
 }
 
-/* What only several rounds need; a single one writes its rows' constants now, several share the rows and write them each time. */
+/* What only several rounds need. */
 static int write_unrolling(model_state_t *state)
 {
     int32_t levels[CHRONOS_LEVELS_MOST];
 
-    if (state->round_count == 1)
-        return chronos_bolt_write_constants(state, &state->rounds[0]);
     for (int32_t i = 0; i < CHRONOS_LEVELS_MOST; i++)
         levels[i] = i;
     TRY(backend_write(state->backend, &state->path_levels, levels));
@@ -210,14 +194,17 @@ static int write_constants(model_state_t *state)
     int rc = write_features(state);
 
     for (int k = 0; rc == MODEL_OK && k < state->round_count; k++)
-        rc = write_round(state, &state->rounds[k]);
-    if (rc == MODEL_OK)
-        rc = model_backend_error(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
-    if (rc == MODEL_OK && state->shape.quantile_count > 0)
-        rc = model_backend_error(backend_write(state->backend, &state->asked, state->shape.quantiles));
-    if (rc == MODEL_OK)
-        rc = chronos_bolt_begin_decoder(state, last_round(state)->rows);
-    return rc == MODEL_OK ? write_unrolling(state) : rc;
+        if ((rc = write_visible(state, &state->rounds[k])) == MODEL_OK && (rc = write_tokens(state, &state->rounds[k])) == MODEL_OK)
+            rc = write_bias(state, &state->rounds[k]);
+    if (rc < 0)
+        return rc;
+    TRY(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
+    if (state->shape.quantile_count > 0)
+        TRY(backend_write(state->backend, &state->asked, state->shape.quantiles));
+    if ((rc = chronos_bolt_begin_decoder(state, last_round(state)->rows)) < 0)
+        return rc;
+    /* a single round's rows keep their constants; several share the rows and write them each time */
+    return state->round_count > 1 ? write_unrolling(state) : chronos_bolt_write_constants(state, &state->rounds[0]);
 }
 
 /* ---- a session ---------------------------------------------------------------------------------------------------------------- */

@@ -205,6 +205,22 @@ int chronos_read_levels(const checkpoint_t *checkpoint, chronos_levels_t *out)
     return MODEL_OK;
 }
 
+/* ---- constants ---------------------------------------------------------------------------------------------------------------- */
+
+void *chronos_table_new(const backend_tensor_t *tensor)
+{
+    return calloc((size_t)backend_tensor_elements(tensor), backend_dtype_bytes(tensor->dtype));
+}
+
+int chronos_table_write(backend_t *backend, const backend_tensor_t *tensor, void *table)
+{
+    int rc = table != NULL ? model_backend_error(backend_write(backend, tensor, table))
+                           : error_set(MODEL_ERR_MEMORY, "constants of a session: out of memory");
+
+    free(table);
+    return rc;
+}
+
 /* ---- taps --------------------------------------------------------------------------------------------------------------------- */
 
 /* BF16 at the beginning of the memory becomes F32 over all of it. */

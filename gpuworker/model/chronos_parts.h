@@ -51,6 +51,11 @@ typedef struct {
 /* chronos_config.quantiles; the median must be among them. */
 int chronos_read_levels(const checkpoint_t *checkpoint, chronos_levels_t *out);
 
+/* Constants that are computed on the host: room for all elements of a tensor, zeroed, NULL when there is none; and its upload, which frees it
+ * and reports the lack of it. */
+void *chronos_table_new(const backend_tensor_t *tensor);
+int chronos_table_write(backend_t *backend, const backend_tensor_t *tensor, void *table);
+
 /* A tensor's values for a tap, in the goldens' order of rows, (series, variate, path), where ours is (series, path, variate):
  * [d0][d1][d2] of each row, s0 and s1 apart, d2 dense; the first row at `offset`, rows row_stride apart. */
 typedef struct {
