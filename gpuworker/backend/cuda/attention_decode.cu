@@ -5,7 +5,7 @@
  * small decodes time; attention_query.cu has them. */
 #include "gpuworker/backend/cuda/attention_op.cuh"
 
-enum { DECODE_BLOCKS_A_SM = 4 };
+enum { DECODE_BLOCKS_A_SM = 3 };
 
 template <typename G>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)
@@ -25,20 +25,33 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)
     T *tail_k = static_cast<T *>(op.tail_k) + tail, *tail_v = static_cast<T *>(op.tail_v) + tail;
     query_t<G> query(op.head_dim);
     typename query_t<G>::batch_t batch;
-    float key[G::PER], value[G::PER] = {};
+    head_part_t<G> new_q, new_k;
+    typename packed_t<G::PER, T>::word new_v[packed_t<G::PER, T>::WORDS];
+    float key[G::PER], value[G::PER];
+    bool few_steps = op.table != NULL && op.index_stride <= G::LANES;
+    int table_rows = 0; /* that of step `lane` */
 
+    /* What does not depend on the step is requested beside it: each trip to memory that waits for another one is a tenth of the time. */
     begin();
     int step = *op.step, first = op.first != NULL ? op.first[prefix_row] : 0;
+    load_words<G::PER, T>(new_q.own, q + query.at, query.active);
+    load_words<G::PER, T>(new_k.own, q + part + query.at, query.active);
+    load_words<G::PER, T>(new_v, q + 2 * part + query.at, query.active);
+    if (few_steps)
+        table_rows = op.index[prefix_row * op.index_stride + min(query.lane, (int)op.index_stride - 1)];
     int begin_key = op.prefix_tokens > KEY_BATCH ? __reduce_min_sync(0xffffffffu, first) : 0;
     query.fetch(batch, prefix_k, prefix_v, op.head_dim, begin_key, op.prefix_tokens); /* in flight while q is being rotated */
-    const float *table = table_row(op, prefix_row, step);
-    place<G>(op, query.q, q, table, false, query.at);
+    table_rows = __shfl_sync(0xffffffffu, table_rows, step, G::LANES);
+    const float *table = few_steps ? op.table + (int64_t)table_rows * 4 * op.rotary_dim : table_row(op, prefix_row, step);
+    new_q.fetch_rotation(op, q, table, false, query.at);
+    new_k.fetch_rotation(op, q + part, table, true, query.at);
+    new_q.finish(op, query.q, table != NULL, false, query.at);
     query.multiply(op.scale);
-    place<G>(op, key, q + part, table, true, query.at);
+    new_k.finish(op, key, table != NULL, true, query.at);
+    unpack<G::PER, T>(value, new_v);
     if (query.active) {
         int64_t to = (int64_t)step * op.head_dim + query.at;
 
-        load<G::PER>(value, q + 2 * part + query.at);
         store<G::PER>(tail_k + to, key);
         store<G::PER>(tail_v + to, value);
 #pragma unroll

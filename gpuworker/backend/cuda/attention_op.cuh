@@ -64,6 +64,11 @@ template <typename G> struct head_part_t {
     __device__ __forceinline__ void fetch(const attention_t &op, const T *from, const float *table, bool key, int at)
     {
         load_words<G::PER, T>(own, from + at, at < op.head_dim);
+        fetch_rotation(op, from, table, key, at);
+    }
+
+    __device__ __forceinline__ void fetch_rotation(const attention_t &op, const T *from, const float *table, bool key, int at)
+    {
         if (table == NULL || at >= op.rotary_dim)
             return;
         const float *row = table + (key ? 2 : 0) * op.rotary_dim + at;
