@@ -53,6 +53,7 @@ typedef struct {
     int (*causal_scale_extend)(backend_t *backend, const backend_causal_scale_extend_t *op);
     int (*causal_patch)(backend_t *backend, const backend_causal_patch_t *op);
     int (*student_t)(backend_t *backend, const backend_student_t_t *op);
+    int (*student_t_quantiles)(backend_t *backend, const backend_student_t_quantiles_t *op);
     int (*override)(backend_t *backend, const backend_override_t *op);
     int (*summarize)(backend_t *backend, const backend_summarize_t *op);
     int (*random_walk)(backend_t *backend, const backend_random_walk_t *op);

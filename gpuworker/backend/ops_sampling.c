@@ -32,6 +32,36 @@ int backend_student_t(backend_t *backend, const backend_student_t_t *op)
     return RUN(check, backend->vtable->student_t(backend, op));
 }
 
+int backend_student_t_quantiles(backend_t *backend, const backend_student_t_quantiles_t *op)
+{
+    check_t check = check_begin(backend, "student_t_quantiles");
+    int64_t affine;
+
+    check_size(&check, "rows", op->rows);
+    check_size(&check, "patch", op->patch);
+    check_size(&check, "components", op->components);
+    check_range(&check, "horizon", op->horizon, 1, op->patch);
+    check_size(&check, "variates", op->variates);
+    check_range(&check, "exogenous", op->exogenous, 0, op->variates);
+    check_range(&check, "out_stride", op->out_stride, 1, INT64_MAX);
+    check_range(&check, "out_offset", op->out_offset, 0, op->out_stride - 1);
+    if (check.rc < 0)
+        return check.rc;
+    check_multiple(&check, "rows", op->rows, op->variates);
+    check_tensor(&check, "head", &op->head, F32, PRODUCT(op->rows, op->patch, 4, op->components));
+    affine = check_strided(op->rows, op->out_stride, op->out_offset + 1);
+    check_tensor(&check, "out_loc", &op->out_loc, F32, affine);
+    check_tensor(&check, "out_scale", &op->out_scale, F32, affine);
+    if (op->exogenous > 0) {
+        check_range(&check, "future_stride", op->future_stride, op->horizon, INT64_MAX);
+        check_tensor(&check, "future", op->future, F32,
+                     check_strided(PRODUCT(op->rows / op->variates, op->exogenous), op->future_stride, op->horizon));
+    }
+    check_tensor(&check, "levels", &op->levels, F32, 1);
+    check_tensor(&check, "quantiles", &op->quantiles, F32, PRODUCT(op->rows, backend_tensor_elements(&op->levels), op->horizon));
+    return RUN(check, backend->vtable->student_t_quantiles(backend, op));
+}
+
 int backend_override(backend_t *backend, const backend_override_t *op)
 {
     check_t check = check_begin(backend, "override");

@@ -34,6 +34,24 @@ typedef struct {
 
 int backend_student_t(backend_t *backend, const backend_student_t_t *op);
 
+/* Quantiles of the same mixtures, without draws: those of the first `horizon` values of each row's patch, from the mixture's distribution
+ * function, in F64, to 2e-6 of the mixture's spread sqrt(Σ w · (scale² + (loc - mean)²)) or better. The head is read, and a quantile brought to
+ * original units, as by backend_student_t; what is no usable number becomes 0; then each level is at least the one below it. The last
+ * `exogenous` variates of a series are known: all their quantiles are the future's values. */
+typedef struct {
+    backend_tensor_t head; /* F32 [rows · patch][4][K] */
+    int64_t rows, patch, components, horizon;
+    int64_t variates, exogenous;
+    backend_tensor_t out_loc, out_scale; /* F32; row r at [r · out_stride + out_offset] */
+    int64_t out_stride, out_offset;
+    const backend_tensor_t *future; /* F32 [rows / variates][exogenous][future_stride]; not read where none are exogenous */
+    int64_t future_stride;
+    backend_tensor_t levels;    /* F32 [quantiles], ascending, between 0 and 1 */
+    backend_tensor_t quantiles; /* F32 [rows][quantiles][horizon] */
+} backend_student_t_quantiles_t;
+
+int backend_student_t_quantiles(backend_t *backend, const backend_student_t_quantiles_t *op);
+
 /* paths[row of variate v >= variates - exogenous][*step·patch ..] = future[series][v - (variates - exogenous)][*step·patch ..]. */
 typedef struct {
     backend_tensor_t paths; /* F32 [series · samples · variates], rows path_stride apart */

@@ -227,6 +227,60 @@ static void values_too_large_for_use_become_zero(void **state)
     }
 }
 
+/* Exact quantiles of random heads: `spread` of the raw numbers, the last variate known where there are several. */
+static pair_t *mixture_quantiles(const mixture_case_t *c, float spread, int64_t horizon, const float *level, int64_t level_count)
+{
+    enum { OUT_STRIDE = 3, OUT_OFFSET = 2 };
+    int64_t rows = c->series * c->variates, exogenous = c->variates > 1;
+    pair_t *head = pair_random("head", BACKEND_F32, spread, DIMS(rows, c->patch, 4, c->components));
+    pair_t *loc = pair_random("out loc", BACKEND_F32, 1, DIMS(rows, OUT_STRIDE)),
+           *levels = pair_new("levels", BACKEND_F32, DIMS(level_count));
+    pair_t *scale = pair_new("out scale", BACKEND_F32, DIMS(rows, OUT_STRIDE));
+    pair_t *future = pair_random("future", BACKEND_F32, 1, DIMS(c->series, c->patch));
+    pair_t *out = pair_new("quantiles", BACKEND_F32, DIMS(rows, level_count, horizon));
+
+    pair_normal(scale, 2, 0.1f);
+    pair_write(levels, level);
+    EACH_SIDE(side)
+    {
+        pair_ok(backend_student_t_quantiles(pair_backend[side], &(backend_student_t_quantiles_t){.head = head->view[side],
+                                                                                                 .rows = rows,
+                                                                                                 .patch = c->patch,
+                                                                                                 .components = c->components,
+                                                                                                 .horizon = horizon,
+                                                                                                 .variates = c->variates,
+                                                                                                 .exogenous = exogenous,
+                                                                                                 .out_loc = loc->view[side],
+                                                                                                 .out_scale = scale->view[side],
+                                                                                                 .out_stride = OUT_STRIDE,
+                                                                                                 .out_offset = OUT_OFFSET,
+                                                                                                 .future = &future->view[side],
+                                                                                                 .future_stride = c->patch,
+                                                                                                 .levels = levels->view[side],
+                                                                                                 .quantiles = out->view[side]}));
+    }
+    return out;
+}
+
+static void exact_quantiles_of_the_mixture_match_the_cpu(void **state)
+{
+    static const float levels[] = {0.001f, 0.1f, 0.1f, 0.25f, 0.5f, 0.75f, 0.9f, 0.99f, 0.999f};
+    static const mixture_case_t cases[] = {{.series = 64, .variates = 1, .patch = 32, .components = 8},
+                                           {.series = 3, .variates = 2, .patch = 5, .components = 1},
+                                           {.series = 1, .variates = 3, .patch = 64, .components = 24},
+                                           {.series = 2, .variates = 1, .patch = 3, .components = 100}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int round = 0; round < 3; round++) {
+            const mixture_case_t *c = &cases[i];
+            int64_t horizon = round == 0 ? c->patch : (c->patch + 1) / 2, level_count = round == 2 ? 1 : 9;
+
+            pair_compare(mixture_quantiles(c, round == 1 ? 10 : 2, horizon, levels, level_count), 1e-5);
+            pair_test_end(NULL);
+        }
+}
+
 /* ---- between paths and results ----------------------------------------------------------------------------------------------- */
 
 static void known_futures_replace_what_was_generated(void **state)
@@ -419,6 +473,7 @@ int main(void)
         pair_test(the_scaler_matches_the_cpu_over_context_and_generated_patches),
         pair_test(the_mean_of_the_mixture_matches_the_cpu),
         pair_test(draws_from_the_mixture_are_those_of_the_cpu),
+        pair_test(exact_quantiles_of_the_mixture_match_the_cpu),
         pair_test(values_too_large_for_use_become_zero),
         pair_test(known_futures_replace_what_was_generated),
         pair_test(mean_and_quantiles_match_the_cpu),

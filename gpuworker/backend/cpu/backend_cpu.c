@@ -148,6 +148,7 @@ static const backend_vtable_t cpu_vtable = {
     .causal_scale_extend = cpu_causal_scale_extend,
     .causal_patch = cpu_causal_patch,
     .student_t = cpu_student_t,
+    .student_t_quantiles = cpu_student_t_quantiles,
     .override = cpu_override,
     .sign_tokens = cpu_sign_tokens,
     .draw_token = cpu_draw_token,

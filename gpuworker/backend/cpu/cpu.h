@@ -32,6 +32,7 @@ int cpu_causal_scale(backend_t *backend, const backend_causal_scale_t *op);
 int cpu_causal_scale_extend(backend_t *backend, const backend_causal_scale_extend_t *op);
 int cpu_causal_patch(backend_t *backend, const backend_causal_patch_t *op);
 int cpu_student_t(backend_t *backend, const backend_student_t_t *op);
+int cpu_student_t_quantiles(backend_t *backend, const backend_student_t_quantiles_t *op);
 int cpu_override(backend_t *backend, const backend_override_t *op);
 int cpu_sign_tokens(backend_t *backend, const backend_sign_tokens_t *op);
 int cpu_draw_token(backend_t *backend, const backend_draw_token_t *op);

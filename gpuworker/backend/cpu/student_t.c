@@ -1,18 +1,11 @@
 /* student_t: the mixture's mean, or draws from it (backend.h says which number is used for what).
  *
  * Bailey's polar form: for uniform u, v in (0, 1), sqrt(df (u^(-2/df) - 1)) cos(2πv) has Student's t distribution with df degrees of freedom. */
-#include <float.h>
 #include <math.h>
 
 #include "gpuworker/backend/cpu/cpu.h"
 #include "gpuworker/backend/philox.h"
-
-/* log(1 + e^x) without overflow, at least FLT_EPSILON. */
-static float positive(float x)
-{
-    float softplus = x > 20.0f ? x : log1pf(expf(x));
-    return fmaxf(softplus, FLT_EPSILON);
-}
+#include "gpuworker/backend/student_t.h"
 
 /* The four rows of one value's head: raw df, loc, scale, logits. */
 typedef struct {
@@ -55,16 +48,9 @@ static float draw_from(const mixture_t *mixture, philox_t random)
     do
         running += weight_of(mixture, ++k);
     while (k + 1 < mixture->components && pick >= running);
-    df = 2.0f + positive(mixture->df[k]);
+    df = 2.0f + student_t_positive(mixture->df[k]);
     t = sqrtf(df * expm1f(-2.0f * logf(u) / df)) * cosf(6.2831853f * v);
-    return mixture->loc[k] + positive(mixture->scale[k]) * t;
-}
-
-/* To original units; what is no usable number becomes 0. */
-static float unscale(float value, float loc, float scale)
-{
-    float result = value * scale + loc;
-    return fabsf(result) < FLT_MAX / 2 ? result : 0.0f; /* false for NaN too */
+    return mixture->loc[k] + student_t_positive(mixture->scale[k]) * t;
 }
 
 static void store_params(const backend_student_t_t *op)
@@ -78,9 +64,9 @@ static void store_params(const backend_student_t_t *op)
             const float *raw = head + value * 4 * k + i;
             float *to = params + value * k + i;
 
-            to[0] = 2.0f + positive(raw[0]);
+            to[0] = 2.0f + student_t_positive(raw[0]);
             to[values * k] = raw[k];
-            to[2 * values * k] = positive(raw[2 * k]);
+            to[2 * values * k] = student_t_positive(raw[2 * k]);
             to[3 * values * k] = raw[3 * k];
         }
 }
@@ -109,7 +95,7 @@ int cpu_student_t(backend_t *backend, const backend_student_t_t *op)
                         ? mean_of(&mixture)
                         : draw_from(&mixture, philox(key, (uint32_t)index, sample, (uint32_t)variate, PHILOX_STREAM_STUDENT_T));
 
-                ((float *)op->paths.data)[path_row * op->path_stride + index] = unscale(value, loc, scale);
+                ((float *)op->paths.data)[path_row * op->path_stride + index] = student_t_unscale(value, loc, scale);
             }
         }
     }

@@ -192,6 +192,7 @@ ONE_KERNEL(causal_scale)
 ONE_KERNEL(causal_scale_extend)
 ONE_KERNEL(causal_patch)
 ONE_KERNEL(student_t)
+ONE_KERNEL(student_t_quantiles)
 ONE_KERNEL(override)
 ONE_KERNEL(summarize)
 ONE_KERNEL(random_walk)
@@ -253,6 +254,7 @@ static const backend_vtable_t cuda_vtable = {
     .causal_scale_extend = cuda_causal_scale_extend,
     .causal_patch = cuda_causal_patch,
     .student_t = cuda_student_t,
+    .student_t_quantiles = cuda_student_t_quantiles,
     .override = cuda_override,
     .summarize = cuda_summarize,
     .random_walk = cuda_random_walk,

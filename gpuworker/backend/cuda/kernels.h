@@ -67,6 +67,7 @@ int cuda_causal_scale_launch(const backend_causal_scale_t *op, cudaStream_t stre
 int cuda_causal_scale_extend_launch(const backend_causal_scale_extend_t *op, cudaStream_t stream);
 int cuda_causal_patch_launch(const backend_causal_patch_t *op, cudaStream_t stream);
 int cuda_student_t_launch(const backend_student_t_t *op, cudaStream_t stream);
+int cuda_student_t_quantiles_launch(const backend_student_t_quantiles_t *op, cudaStream_t stream);
 int cuda_override_launch(const backend_override_t *op, cudaStream_t stream);
 int cuda_summarize_launch(const backend_summarize_t *op, cudaStream_t stream);
 int cuda_random_walk_launch(const backend_random_walk_t *op, cudaStream_t stream);

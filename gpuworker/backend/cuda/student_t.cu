@@ -3,10 +3,9 @@
  * head F32 [rows · patch][4][K]: raw df, loc, scale, logits. Usually a warp a value (row, p) and a share of its draws: lanes take
  * components, the transformed parameters and the running sums of the weights go to shared memory, then lanes take draws:
  * component by inverse cdf, Student-t by Bailey's polar form, with the random numbers of backend.h's coordinates. */
-#include <float.h>
-
 #include "gpuworker/backend/cuda/launch.cuh"
 #include "gpuworker/backend/philox.h"
+#include "gpuworker/backend/student_t.h"
 
 enum {
     MIXTURE_WARPS = 4,
@@ -25,12 +24,6 @@ typedef struct {
     float *paths, *params;
 } student_t_t;
 
-/* log(1 + e^x) as the official code has it: linear past 20, and never 0. */
-static __device__ __forceinline__ float softplus(float x)
-{
-    return fmaxf(x > 20.0f ? x : log1pf(expf(x)), FLT_EPSILON);
-}
-
 static __device__ __forceinline__ float t_draw(float df, float u, float v)
 {
     return sqrtf(df * expm1f(-2.0f / df * logf(u))) * cospif(2.0f * v);
@@ -42,10 +35,7 @@ static __device__ __forceinline__ void put(const student_t_t &op, int64_t row, i
     int64_t affine = row * op.out_stride + op.out_offset;
     int64_t path = (row / op.variates * draws + draw) * op.variates + row % op.variates;
 
-    v = v * op.out_scale[affine] + op.out_loc[affine];
-    if (!(fabsf(v) < FLT_MAX / 2))
-        v = 0;
-    op.paths[path * op.path_stride + *op.step * op.patch + p] = v;
+    op.paths[path * op.path_stride + *op.step * op.patch + p] = student_t_unscale(v, op.out_loc[affine], op.out_scale[affine]);
 }
 
 /* The random numbers of value p of the patch in one path. */
@@ -113,8 +103,8 @@ static __global__ void __launch_bounds__(SINGLE_THREADS) student_t_single_kernel
         picked += k < op.components - 1 && running <= target;
     }
     raw += picked;
-    float t = t_draw(2.0f + softplus(raw[0]), philox_uniform(random.word[1]), philox_uniform(random.word[2]));
-    put(op, row, p, 0, 1, raw[op.components] + softplus(raw[2 * op.components]) * t);
+    float t = t_draw(2.0f + student_t_positive(raw[0]), philox_uniform(random.word[1]), philox_uniform(random.word[2]));
+    put(op, row, p, 0, 1, raw[op.components] + student_t_positive(raw[2 * op.components]) * t);
 }
 
 static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(const student_t_t op)
@@ -133,9 +123,9 @@ static __global__ void __launch_bounds__(MIXTURE_WARPS *WARP) student_t_kernel(c
     float most = -INFINITY, total = 0, mean = 0;
 
     for (int k = lane; k < components; k += WARP) {
-        df[k] = 2.0f + softplus(raw[k]);
+        df[k] = 2.0f + student_t_positive(raw[k]);
         loc[k] = raw[components + k];
-        scale[k] = softplus(raw[2 * components + k]);
+        scale[k] = student_t_positive(raw[2 * components + k]);
         running[k] = raw[3 * components + k];
         most = fmaxf(most, running[k]);
         if (op.params != NULL) {

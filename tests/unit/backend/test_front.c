@@ -223,6 +223,35 @@ static void draws_need_keys(void **state)
     bench_close();
 }
 
+static void quantiles_stay_within_the_patch_and_known_variates_need_a_future(void **state)
+{
+    backend_t *backend = bench_open(0);
+    backend_tensor_t two = bench_f32(bench_numbers(2), 2);
+    backend_student_t_quantiles_t op = {.head = bench_f32(bench_numbers(16), 16),
+                                        .rows = 2,
+                                        .patch = 2,
+                                        .components = 1,
+                                        .horizon = 3,
+                                        .variates = 2,
+                                        .exogenous = 1,
+                                        .out_loc = two,
+                                        .out_scale = two,
+                                        .out_stride = 1,
+                                        .future_stride = 2,
+                                        .levels = bench_f32((float[]){0.5f}, 1),
+                                        .quantiles = bench_f32(NULL, 4)};
+
+    (void)state;
+    refused(backend_student_t_quantiles(backend, &op), "student_t_quantiles", "horizon");
+    op.horizon = 2;
+    refused(backend_student_t_quantiles(backend, &op), "student_t_quantiles", "future is missing");
+    op.future = &two;
+    assert_int_equal(backend_student_t_quantiles(backend, &op), BACKEND_OK);
+    op.levels = bench_f32((float[]){0.2f, 0.5f}, 2);
+    refused(backend_student_t_quantiles(backend, &op), "student_t_quantiles", "quantiles holds 4 elements, expected 8");
+    bench_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +263,7 @@ int main(void)
         cmocka_unit_test(an_attention_that_does_not_fit_is_refused_by_field),
         cmocka_unit_test(scaler_states_may_not_alias),
         cmocka_unit_test(draws_need_keys),
+        cmocka_unit_test(quantiles_stay_within_the_patch_and_known_variates_need_a_future),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
