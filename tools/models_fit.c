@@ -28,8 +28,11 @@ static void print_info(const backend_t *backend, const model_info_t *info)
     print_limit("context     ", info->context_most);
     printf(", in patches of %u\n", info->patch > 0 ? info->patch : 1);
     print_limit("horizon     ", info->horizon_most);
-    printf("\nforecasts    %s%s%s\n", info->quantiles_without_samples ? "quantiles of its own" : "",
-           info->quantiles_without_samples && info->samples ? ", " : "", info->samples ? "paths, and quantiles over them" : "");
+    printf("\nforecasts    %s", info->quantiles_without_samples ? "quantiles of its own" : "");
+    if (info->exact_horizon_most > 0)
+        printf(" up to %u bars", info->exact_horizon_most);
+    printf("%s%s\n", info->quantiles_without_samples && info->samples ? ", " : "",
+           info->samples ? "paths, and quantiles over them" : "");
     printf("sees         %s%s%s\n",
            info->whole_bars ? "whole bars"
            : info->variates ? "several variates together"

@@ -62,6 +62,14 @@ void model_unload(model_t *model)
         model_family(model)->unload(model);
 }
 
+bool model_has_quantiles(const model_t *model, uint32_t horizon)
+{
+    model_info_t info;
+
+    model_family(model)->info(model, &info);
+    return info.quantiles_without_samples && (info.exact_horizon_most == 0 || horizon <= info.exact_horizon_most);
+}
+
 uint64_t model_random_key(uint64_t seed, const char *symbol, int64_t cutoff_ns)
 {
     uint64_t parts[3] = {seed, text_hash64(symbol, strlen(symbol)), (uint64_t)cutoff_ns};

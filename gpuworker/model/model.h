@@ -47,7 +47,7 @@ typedef struct {
     uint32_t exogenous; /* of these: known in the future */
     uint32_t context;   /* bars */
     uint32_t horizon;   /* bars */
-    uint32_t samples;   /* paths; 0: mean only */
+    uint32_t samples;   /* paths; 0: the mean, and the quantiles that the model gives without any */
     uint32_t quantile_count;
     float quantiles[MODEL_QUANTILES_MOST]; /* ascending, in (0, 1) */
     backend_dtype_t precision;             /* BACKEND_F32 or BACKEND_BF16: the one that the model was loaded with */
@@ -96,7 +96,8 @@ typedef struct {
     bool whole_bars;                     /* its MODEL_WHOLE_BAR variates are open, high, low, close, volume and amount */
     bool variates;                       /* several variates of a series inform each other */
     bool exogenous;                      /* takes variates that are known in the future */
-    bool quantiles_without_samples;      /* gives quantiles by itself */
+    bool quantiles_without_samples;      /* gives quantiles by itself... */
+    uint32_t exact_horizon_most;         /* ...up to this horizon; 0: up to any */
     uint32_t level_count;                /* of those that it knows; others are interpolated */
     const float *levels;                 /* ascending; the model's */
 } model_info_t;
@@ -148,6 +149,9 @@ int model_default_dir(char *out, size_t room);
  * closed again when the weights are up; *revision (17 bytes) gets its revision. */
 int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17]);
 void model_unload(model_t *model);
+
+/* Does a session of that horizon give quantiles with samples = 0? */
+bool model_has_quantiles(const model_t *model, uint32_t horizon);
 const model_family_t *model_family(const model_t *model);
 
 /* Key of the counter-based random numbers of one forecast: a function of nothing but these, so that a forecast does not depend on its batch

@@ -27,6 +27,7 @@ struct model_state {
     backend_t *backend;
     model_shape_t shape;
     int64_t tokens, steps, paths; /* T, steps, N */
+    bool exact;                   /* quantiles come from the first patch's distributions, not from paths */
     tap_t tap;
     buffers_t buffers;
     staging_t inputs, outputs;
@@ -223,8 +224,9 @@ static int toto1_open(model_t *model, model_shape_t *shape, model_state_t **out,
     state->steps = (shape->horizon + patch - 1) / patch;
     state->paths = shape->samples > 0 ? shape->samples : 1;
     shape->context = (uint32_t)(state->tokens * patch);
-    if (shape->samples == 0)
+    if (shape->samples == 0 && state->steps > 1)
         shape->quantile_count = 0;
+    state->exact = shape->samples == 0 && shape->quantile_count > 0;
     state->shape = *shape;
     state->buffers = (buffers_t){.backend = state->backend};
     state->kv = calloc((size_t)model->config.layers, sizeof *state->kv);
@@ -489,6 +491,31 @@ static int predict(model_state_t *state, const pass_t *pass)
     return MODEL_OK;
 }
 
+/* A value's distribution is what the head says only in the first patch: all later ones depend on what was drawn before. */
+static int exact_quantiles(model_state_t *state)
+{
+    const toto1_config_t *config = &state->model->config;
+    const model_shape_t *shape = &state->shape;
+
+    TRY(backend_student_t_quantiles(state->backend,
+                                    &(backend_student_t_quantiles_t){.head = state->head,
+                                                                     .rows = (int64_t)shape->batch * shape->variates,
+                                                                     .patch = config->patch,
+                                                                     .components = config->components,
+                                                                     .horizon = shape->horizon,
+                                                                     .variates = shape->variates,
+                                                                     .exogenous = shape->exogenous,
+                                                                     .out_loc = state->loc,
+                                                                     .out_scale = state->scale,
+                                                                     .out_stride = state->tokens,
+                                                                     .out_offset = state->tokens - 1,
+                                                                     .future = &state->future,
+                                                                     .future_stride = config->patch,
+                                                                     .levels = state->levels,
+                                                                     .quantiles = state->quantiles}));
+    return MODEL_OK;
+}
+
 static int prefill(model_state_t *state)
 {
     pass_t pass = {.rows = (int64_t)state->shape.batch * state->shape.variates, .tokens = state->tokens, .paths = 1};
@@ -541,7 +568,7 @@ static int decode(model_state_t *state, int step)
 static int toto1_forecast(model_state_t *state)
 {
     const model_shape_t *shape = &state->shape;
-    bool quantiles = shape->quantile_count > 0;
+    bool sampled = shape->quantile_count > 0 && !state->exact;
     int rc;
 
     TRY(backend_copy_in(state->backend, &state->inputs.device, state->inputs.host));
@@ -550,6 +577,8 @@ static int toto1_forecast(model_state_t *state)
     for (int step = 1; step < state->steps; step++)
         if ((rc = decode(state, step)) < 0)
             return rc;
+    if (state->exact && (rc = exact_quantiles(state)) < 0)
+        return rc;
     TRY(backend_summarize(state->backend, &(backend_summarize_t){.paths = state->paths_out,
                                                                  .path_stride = state->steps * state->model->config.patch,
                                                                  .series = shape->batch,
@@ -557,8 +586,8 @@ static int toto1_forecast(model_state_t *state)
                                                                  .variates = shape->variates,
                                                                  .horizon = shape->horizon,
                                                                  .mean = state->mean,
-                                                                 .levels = quantiles ? &state->levels : NULL,
-                                                                 .quantiles = quantiles ? &state->quantiles : NULL}));
+                                                                 .levels = sampled ? &state->levels : NULL,
+                                                                 .quantiles = sampled ? &state->quantiles : NULL}));
     TRY(backend_copy_out(state->backend, &state->outputs.device, state->outputs.host));
     return MODEL_OK;
 }

@@ -322,7 +322,9 @@ void toto1_info(const model_t *model, model_info_t *out)
                           .patch = (uint32_t)model->config.patch,
                           .samples = true,
                           .variates = true,
-                          .exogenous = true};
+                          .exogenous = true,
+                          .quantiles_without_samples = true,
+                          .exact_horizon_most = (uint32_t)model->config.patch};
 }
 
 int toto1_load_unembed(model_t *model)

@@ -21,7 +21,7 @@ static const model_shape_t shapes[SHAPES] = {
     {.batch = 1, .variates = 2, .context = 96, .horizon = 40, .samples = 16, .quantile_count = 1, .quantiles = {0.5f}},
     {.batch = 8, .variates = 1, .context = 128, .horizon = 33},
     {.batch = 32, .variates = 1, .context = 64, .horizon = 16, .samples = 8, .quantile_count = 1, .quantiles = {0.5f}},
-    {.batch = 100, .variates = 1, .context = 64, .horizon = 8},
+    {.batch = 100, .variates = 1, .context = 64, .horizon = 8, .quantile_count = 3, .quantiles = {0.1f, 0.5f, 0.9f}},
 };
 
 static char directory[] = "/tmp/barcast-test-sessions-XXXXXX";

@@ -1,5 +1,5 @@
 /* Toto 1.0's cases: series [B,V,T], padding_mask [B,V,T], id_mask [B,V], perhaps future_exogenous [B,E,H]; result forecast_mean [B,V,H]; perhaps
- * exact quantiles of the first patch, against which the sampler is checked. */
+ * exact quantiles of the first patch, which a session without samples has to give, and against which the sampler is checked. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,8 +9,7 @@
 
 static const verify_exception_t exceptions[] = {
     {"forecast_mean_nokv", "not compared: without a KV cache the official result is another one"},
-    {"quantile_levels", "used by the sampling check"},
-    {"next_patch_quantiles_exact", "used by the sampling check"},
+    {"quantile_levels", "used by the checks of quantiles and sampling"},
     {"next_patch_quantiles_200k", "not compared: itself a sample"},
     {NULL, NULL},
 };
@@ -114,15 +113,69 @@ static double *scales_of(const verify_case_t *run)
     return scale;
 }
 
+/* The quantiles that a session without samples gives for the first patch, in the order of `exact`: [levels][rows][positions]. */
+static int first_patch_quantiles(const verify_case_t *run, const verify_tensor_t *levels, const verify_tensor_t *exact, float *to)
+{
+    int64_t rows = (int64_t)run->shape.batch * run->shape.variates, positions = exact->tensor->dim[3];
+    model_shape_t shape = run->shape;
+    session_t *session;
+    int rc;
+
+    shape.horizon = (uint32_t)positions;
+    shape.precision = run->options->precision;
+    shape.quantile_count = (uint32_t)levels->tensor->elements;
+    for (uint32_t q = 0; q < shape.quantile_count && q < MODEL_QUANTILES_MOST; q++)
+        shape.quantiles[q] = levels->values[q];
+    if ((rc = session_open(run->model, &shape, run->options->graphs, &session)) < 0)
+        return rc;
+    if ((rc = toto1_fill(run, session, session_input(session))) == 0 && (rc = session_run(session, shape.batch)) == 0)
+        for (int64_t i = 0; i < shape.quantile_count * rows; i++)
+            memcpy(to + i * positions,
+                   session_output(session)->quantiles + (i % rows * shape.quantile_count + i / rows) * positions,
+                   (size_t)positions * sizeof *to);
+    session_close(session);
+    return rc;
+}
+
+static int check_exact(verify_case_t *run, const double *scale)
+{
+    const verify_tensor_t *levels = verify_expected(run, "quantile_levels"),
+                          *exact = verify_expected(run, "next_patch_quantiles_exact");
+    int64_t rows = (int64_t)run->shape.batch * run->shape.variates, count;
+    float *values;
+    double *scales;
+    int rc = -1;
+
+    if (levels == NULL || exact == NULL)
+        return 0;
+    count = levels->tensor->elements * rows;
+    values = malloc((size_t)exact->tensor->elements * sizeof *values);
+    scales = malloc((size_t)count * sizeof *scales);
+    if (values == NULL || scales == NULL)
+        error_set(-1, "out of memory");
+    else if (exact->tensor->rank != 4 || exact->tensor->elements != count * exact->tensor->dim[3])
+        error_set(-1, "expected.safetensors: %s is not [levels][series][variates][patch]", exact->tensor->name);
+    else if ((rc = first_patch_quantiles(run, levels, exact, values)) == 0) {
+        for (int64_t i = 0; i < count; i++)
+            scales[i] = scale[i % rows];
+        verify_forecast(run, exact->tensor->name, values, scales, count / run->shape.batch, exact->tensor->dim[3]);
+    }
+    free(values);
+    free(scales);
+    return rc;
+}
+
 static int toto1_results(verify_case_t *run, const session_t *session)
 {
     double *scale = scales_of(run);
+    int rc;
 
     if (scale == NULL)
         return error_set(-1, "out of memory");
     verify_forecast(run, "forecast_mean", session_output(session)->mean, scale, run->shape.variates, run->shape.horizon);
+    rc = check_exact(run, scale);
     free(scale);
-    return 0;
+    return rc;
 }
 
 /* ---- sampling ----------------------------------------------------------------------------------------------------------------- */

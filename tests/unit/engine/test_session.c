@@ -13,9 +13,10 @@
 #include "base/error.h"
 #include "gpuworker/engine/session.h"
 
-#define CHECKPOINT BARCAST_SOURCE_DIR "/tests/fixtures/golden/toto1/groups/model"
+#define CHECKPOINT       BARCAST_SOURCE_DIR "/tests/fixtures/golden/toto1/groups/model"
+#define KNOWN_CHECKPOINT BARCAST_SOURCE_DIR "/tests/fixtures/golden/toto1/exogenous/model"
 
-enum { VARIATES = 3, BARS = 40, HORIZON = 20, SAMPLES = 16, QUANTILES = 3, SERIES = 5 };
+enum { VARIATES = 3, BARS = 40, PATCH = 8, HORIZON = 20, SAMPLES = 16, QUANTILES = 3, SERIES = 5 };
 
 /* Series vary around 5 by about 1: deviations are compared in units of that. */
 static const double BOUND = 1e-5;
@@ -230,6 +231,80 @@ static void quantiles_ascend_and_bracket_the_samples(void **state)
     session_close(session);
 }
 
+/* Of n independent draws the share at or below the quantile of level q has the standard deviation sqrt(q (1 - q) / n). */
+static void without_samples_the_first_patch_has_the_quantiles_that_samples_approach(void **state)
+{
+    enum { MANY = 4096 };
+    world_t *world = *state;
+    model_shape_t shape = shape_of(1, BARS, 0);
+    session_t *exact, *sampled;
+
+    shape.horizon = PATCH;
+    assert_int_equal(session_open(world->toto1, &shape, true, &exact), SESSION_OK);
+    shape.samples = MANY;
+    assert_int_equal(session_open(world->toto1, &shape, true, &sampled), SESSION_OK);
+    fill(exact, 0, 2, BARS);
+    fill(sampled, 0, 2, BARS);
+    run(exact, 1);
+    run(sampled, 1);
+    assert_int_equal(session_shape(exact)->quantile_count, QUANTILES);
+    for (int v = 0; v < VARIATES; v++)
+        for (int h = 0; h < PATCH; h++)
+            for (int q = 0; q < QUANTILES; q++) {
+                double level = (double)shape.quantiles[q];
+                int below = 0;
+
+                for (int s = 0; s < MANY; s++)
+                    below +=
+                        session_output(sampled)->samples[(s * VARIATES + v) * (int)session_output(sampled)->sample_stride + h] <=
+                        session_output(exact)->quantiles[(v * QUANTILES + q) * PATCH + h];
+                assert_true(fabs((double)below / MANY - level) < 5 * sqrt(level * (1 - level) / MANY));
+            }
+    session_close(exact);
+    session_close(sampled);
+}
+
+static void exact_quantiles_of_a_known_variate_are_its_future(void **state)
+{
+    world_t *world = *state;
+    model_shape_t shape = shape_of(1, BARS, 0);
+    char revision[17];
+    model_t *model;
+    session_t *session;
+
+    shape.variates = 2;
+    shape.exogenous = 1;
+    shape.horizon = PATCH - 1;
+    assert_int_equal(model_load(world->backend, KNOWN_CHECKPOINT, BACKEND_F32, &model, revision), MODEL_OK);
+    assert_int_equal(session_open(model, &shape, true, &session), SESSION_OK);
+    for (uint32_t i = 0; i < 2 * session_shape(session)->context; i++) {
+        session_input(session)->values[i] = sinf((float)i);
+        session_input(session)->mask[i] = 1;
+    }
+    session_input(session)->length[0] = BARS;
+    for (uint32_t h = 0; h < shape.horizon; h++)
+        session_input(session)->future[h] = 10 + (float)h;
+    run(session, 1);
+    for (uint32_t q = 0; q < QUANTILES; q++)
+        for (uint32_t h = 0; h < shape.horizon; h++) {
+            const float *target = session_output(session)->quantiles + q * shape.horizon + h;
+
+            assert_true(target[QUANTILES * shape.horizon] == 10 + (float)h);
+            if (q > 0)
+                assert_true(target[0] > target[-(int)shape.horizon]);
+        }
+    session_close(session);
+    model_unload(model);
+}
+
+static void a_model_tells_up_to_which_horizon_it_has_quantiles_without_samples(void **state)
+{
+    world_t *world = *state;
+
+    assert_true(model_has_quantiles(world->toto1, PATCH) && !model_has_quantiles(world->toto1, PATCH + 1));
+    assert_true(model_has_quantiles(world->naive, 1000));
+}
+
 static void nothing_is_allocated_after_open(void **state)
 {
     world_t *world = *state;
@@ -334,6 +409,9 @@ int main(void)
         cmocka_unit_test(the_order_of_series_and_padding_rows_do_not_matter),
         cmocka_unit_test(a_short_series_in_a_longer_session_forecasts_as_in_its_own),
         cmocka_unit_test(quantiles_ascend_and_bracket_the_samples),
+        cmocka_unit_test(without_samples_the_first_patch_has_the_quantiles_that_samples_approach),
+        cmocka_unit_test(exact_quantiles_of_a_known_variate_are_its_future),
+        cmocka_unit_test(a_model_tells_up_to_which_horizon_it_has_quantiles_without_samples),
         cmocka_unit_test(nothing_is_allocated_after_open),
         cmocka_unit_test(what_the_model_does_otherwise_is_written_into_the_shape),
         cmocka_unit_test(impossible_shapes_and_runs_are_refused),
