@@ -61,7 +61,7 @@ typedef struct {
     uint32_t context;             /* bars; rounded up to the model's patch */
     uint32_t context_min;         /* a symbol is forecast once it has that many closed bars */
     uint32_t horizon;             /* bars */
-    uint32_t samples;             /* paths; 0: mean only */
+    uint32_t samples;             /* paths; 0: the mean, and quantiles where the model has them without */
     bool publish_samples;
     /* What some families leave open; 0: the official default, see model_options_t. */
     double temperature, top_p, cap;

@@ -166,7 +166,8 @@ const config_key_t config_keys[] = {
     {CONFIG_SECTION_MODEL, "horizon", CONFIG_VALUE_U32, "24", MODEL(horizon), .least = 1, .most = 16384,
      .doc = "Bars that it looks ahead."},
     {CONFIG_SECTION_MODEL, "samples", CONFIG_VALUE_U32, "64", MODEL(samples), .least = 0, .most = 4096,
-     .doc = "Paths drawn for each forecast, which the quantiles come from. 0: the mean only."},
+     .doc = "Paths drawn for each forecast, which the quantiles come from. 0: the mean; and exact quantiles where the horizon is "
+            "within one patch of Toto 1.0. Models that give quantiles by themselves (naive, Chronos, Toto 2.0) draw none."},
     {CONFIG_SECTION_MODEL, "publish_samples", CONFIG_VALUE_BOOL, "off", MODEL(publish_samples),
      .doc = "Publish the paths themselves too."},
     {CONFIG_SECTION_MODEL, "temperature", CONFIG_VALUE_NUMBER, "0", MODEL(temperature), .least = 0, .most = 10,

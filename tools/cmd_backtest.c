@@ -17,17 +17,19 @@
 #include "tools/command.h"
 #include "tools/device.h"
 #include "tools/options.h"
+#include "tools/samples.h"
 #include "tools/version.h"
 
 typedef struct {
-    const char *model, *field, *start, *device, *precision, *compare, *json, *html;
-    uint32_t context, horizon, samples, stride, origins, batch, threads;
+    const char *model, *field, *start, *samples, *device, *precision, *compare, *json, *html;
+    uint32_t context, horizon, stride, origins, batch, threads;
     uint64_t seed;
     double costs;
 } arguments_t;
 
 typedef struct {
     const arguments_t *arguments;
+    samples_t samples;
     backend_t *backend;
     uint32_t precision_count;
     backend_dtype_t precisions[BACKTEST_MODELS_MOST];
@@ -110,14 +112,14 @@ static int set_plan(const arguments_t *arguments, backtest_plan_t *plan)
 static int score_model(run_t *run, uint32_t m)
 {
     const arguments_t *arguments = run->arguments;
-    score_models_t options = {
-        .samples = arguments->samples, .batch = arguments->batch, .seed = arguments->seed, .precision = run->precisions[m]};
+    score_models_t options = {.batch = arguments->batch, .seed = arguments->seed, .precision = run->precisions[m]};
     score_models_cost_t cost;
     model_t *model;
     int rc;
 
     if (model_load(run->backend, arguments->model, run->precisions[m], &model, run->revision) < 0)
         return -1;
+    options.samples = samples_for(run->samples, model, arguments->horizon);
     rc = score_models_run(&run->backtest, m, model, &options, &cost);
     model_unload(model);
     if (rc < 0)
@@ -202,13 +204,13 @@ int cmd_backtest(int argc, char **argv)
                              .precision = "auto",
                              .context = 512,
                              .horizon = 24,
-                             .samples = 256,
+                             .samples = "auto",
                              .costs = 2};
     const option_t table[] = {
         {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, naive, or default: the one that comes with Barcast"},
         {"context", OPTION_U32, &arguments.context, "BARS", "how many bars every forecaster sees"},
         {"horizon", OPTION_U32, &arguments.horizon, "BARS", "how far to forecast; steps 1, 5, 24 and this one are reported"},
-        {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw, for models that draw their quantiles"},
+        {"samples", OPTION_TEXT, &arguments.samples, "N", SAMPLES_HELP},
         {"field", OPTION_TEXT, &arguments.field, "NAME", "what to forecast: open, high, low, close, volume or amount"},
         {"stride", OPTION_U32, &arguments.stride, "BARS",
          "from one origin to the next; 0: the horizon, or the next number that meets every weekday and hour"},
@@ -243,7 +245,7 @@ int cmd_backtest(int argc, char **argv)
         fprintf(stderr, "backtest: no FILE of bars; see --help\n");
         return 2;
     }
-    if (set_plan(&arguments, &plan) < 0) {
+    if (set_plan(&arguments, &plan) < 0 || samples_parse(arguments.samples, &run.samples) < 0) {
         fprintf(stderr, "backtest: %s\n", error_text());
         return 2;
     }

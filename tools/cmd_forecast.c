@@ -18,6 +18,7 @@
 #include "tools/device.h"
 #include "tools/forecast_view.h"
 #include "tools/options.h"
+#include "tools/samples.h"
 
 enum { TEXT_BYTES = 256, COLUMNS_DEFAULT = 100 };
 
@@ -33,8 +34,8 @@ static const struct {
 enum { FIELDS = sizeof fields / sizeof *fields };
 
 typedef struct {
-    const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format, *timezone, *days, *hours;
-    uint32_t horizon, context, samples, threads;
+    const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format, *timezone, *days, *hours, *samples;
+    uint32_t horizon, context, threads;
     uint64_t seed;
 } arguments_t;
 
@@ -45,6 +46,7 @@ typedef struct {
     uint32_t target;                         /* of the variates */
     calendar_t *calendar;
     int64_t *times_ns; /* [context + horizon] */
+    samples_t samples;
     model_shape_t shape;
     backend_t *backend;
     model_t *model;
@@ -97,12 +99,11 @@ static int parse(const arguments_t *arguments, forecast_t *forecast)
         known |= strcmp(arguments->format, formats[i]) == 0;
     if (!known)
         return error_set(-1, "--format: \"%s\" is not table, json or csv", arguments->format);
-    forecast->shape = (model_shape_t){.batch = 1,
-                                      .context = arguments->context,
-                                      .horizon = arguments->horizon,
-                                      .samples = arguments->samples,
-                                      .discard_samples = true};
+    forecast->shape =
+        (model_shape_t){.batch = 1, .context = arguments->context, .horizon = arguments->horizon, .discard_samples = true};
     if (calendar_open(arguments->timezone, arguments->days, arguments->hours, &forecast->calendar) < 0)
+        return -1;
+    if (samples_parse(arguments->samples, &forecast->samples) < 0)
         return -1;
     if (*arguments->fields != '\0' && parse_fields(arguments->fields, forecast) < 0)
         return -1;
@@ -215,6 +216,7 @@ static int run(const arguments_t *arguments, forecast_t *forecast)
         return -1;
     if (forecast->count < shape->context)
         forecast->shape.context = (uint32_t)forecast->count;
+    forecast->shape.samples = samples_for(forecast->samples, forecast->model, shape->horizon);
     if (session_open(forecast->model, shape, false, &forecast->session) < 0 || list_times(forecast) < 0)
         return -1;
     fill(arguments, forecast);
@@ -306,14 +308,14 @@ int cmd_forecast(int argc, char **argv)
                              .format = "table",
                              .horizon = 24,
                              .context = 512,
-                             .samples = 256};
+                             .samples = "auto"};
     const option_t table[] = {
         {"input", OPTION_TEXT, &arguments.input, "FILE", "bars: CSV with a header line, or .ndjson"},
         {"symbol", OPTION_TEXT, &arguments.symbol, "S", "which one, when the file has several"},
         {"model", OPTION_TEXT, &arguments.model, "DIR", "checkpoint directory, naive, or default: the one that comes with Barcast"},
         {"horizon", OPTION_U32, &arguments.horizon, "BARS", "how far to forecast"},
         {"context", OPTION_U32, &arguments.context, "BARS", "how many of the newest bars to look at"},
-        {"samples", OPTION_U32, &arguments.samples, "N", "paths to draw; 0: the mean alone, where the model draws its quantiles"},
+        {"samples", OPTION_TEXT, &arguments.samples, "N", SAMPLES_HELP},
         {"seed", OPTION_U64, &arguments.seed, "N", "of the random numbers: the same seed gives the same forecast"},
         {"quantiles", OPTION_TEXT, &arguments.quantiles, "Q,Q,..", "levels, ascending between 0 and 1"},
         {"fields", OPTION_TEXT, &arguments.fields, "F,F,..",

@@ -56,7 +56,7 @@ static int open_session(run_t *run, model_t *model)
                          run->options->samples);
     if (session_output(run->session)->quantiles == NULL) {
         session_close(run->session);
-        return error_set(-1, "--samples 0: this model's quantiles are those of its samples");
+        return error_set(-1, "--samples 0: over %u bars this model's quantiles are those of its samples", backtest->plan.horizon);
     }
     return 0;
 }

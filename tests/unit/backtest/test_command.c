@@ -124,6 +124,32 @@ static void a_model_is_scored_from_its_directory_the_same_whatever_the_batch(voi
     is_near(wql[0] / wql[1], 1, 1e-4);
 }
 
+/* The tiny model's patch has 16 bars. */
+static void paths_are_drawn_only_where_the_model_has_no_quantiles_without_them(void **state)
+{
+    static const struct {
+        const char *arguments;
+        double samples;
+    } cases[] = {{"--horizon 16", 0}, {"--horizon 17", 256}, {"--horizon 16 --samples 8", 8}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char arguments[256], *output;
+        json_object *json;
+        int status;
+
+        snprintf(arguments, sizeof arguments, "bars.csv --model tiny --context 50 --origins 2 --device cpu --json - %s",
+                 cases[i].arguments);
+        output = backtest(arguments, &status);
+        json = json_tokener_parse(output);
+        if (status != 0 || json == NULL)
+            fail_msg("%s", output);
+        is_near(number(json, "settings/samples"), cases[i].samples, 0);
+        json_object_put(json);
+        free(output);
+    }
+}
+
 static void the_page_loads_nothing_and_has_every_part(void **state)
 {
     static const char *const parts[] = {"Losses",         "Coverage of the 80 % intervals",
@@ -184,7 +210,9 @@ static void faults_are_named(void **state)
         {"bars.csv --device cpu --precision half", "--precision: \"half\"", 1},
         {"bars.csv --device cpu --compare fp32,bf16", "there is no bf16 on cpu", 1},
         {"bars.csv --device cpu --compare fp64", "is not fp32,bf16", 1},
-        {"bars.csv --device cpu --context 64 --model tiny --samples 0", "--samples 0", 1},
+        {"bars.csv --device cpu --context 64 --model tiny --samples 0", "--samples 0: over 24 bars", 1},
+        {"bars.csv --samples many", "--samples: \"many\" is not a number", 2},
+        {"bars.csv --samples -1", "--samples: \"-1\" is not a number", 2},
         {"bars.csv --model naive --device cpu --context 64 --html nowhere/page.html", "nowhere/page.html: No such file", 1},
     };
 
@@ -272,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(naive_is_scored_beside_all_baselines),
         cmocka_unit_test(a_model_is_scored_from_its_directory_the_same_whatever_the_batch),
+        cmocka_unit_test(paths_are_drawn_only_where_the_model_has_no_quantiles_without_them),
         cmocka_unit_test(the_page_loads_nothing_and_has_every_part),
         cmocka_unit_test(ndjson_is_read_and_another_field_too),
         cmocka_unit_test(faults_are_named),

@@ -230,14 +230,30 @@ static void another_seed_draws_other_paths(void **state)
     assert_string_not_equal(first, second);
 }
 
+/* The model's patch has 8 bars. */
+static void within_a_patch_nothing_is_drawn_and_the_quantiles_are_there(void **state)
+{
+    char first[1 << 15], second[1 << 15];
+
+    (void)state;
+    assert_int_equal(command(TOTO1 " --horizon 8 --format csv --seed 1", first, sizeof first), 0);
+    assert_int_equal(command(TOTO1 " --horizon 8 --format csv --seed 2", second, sizeof second), 0);
+    assert_string_equal(first, second);
+    assert_non_null(strstr(first, "0.9"));
+    assert_int_equal(command(TOTO1 " --horizon 8 --format csv --seed 2 --samples 16", second, sizeof second), 0);
+    assert_string_not_equal(first, second);
+}
+
 static void wrong_usage_says_what_was_expected(void **state)
 {
     static const struct {
         const char *arguments, *names;
         int status;
     } calls[] = {
-        {"--fields close,colour", "colour", 2},      {"--format xml", "xml", 2},          {"--quantiles 0.1,x", "\"x\"", 2},
-        {"--quantiles 0.9,0.1", "levels ascend", 1}, {"--model /nowhere", "/nowhere", 1}, {"--symbol NONE", "NONE", 1},
+        {"--fields close,colour", "colour", 2}, {"--format xml", "xml", 2},
+        {"--quantiles 0.1,x", "\"x\"", 2},      {"--quantiles 0.9,0.1", "levels ascend", 1},
+        {"--model /nowhere", "/nowhere", 1},    {"--symbol NONE", "NONE", 1},
+        {"--samples 1.5", "\"1.5\"", 2},
     };
     char text[1 << 12];
 
@@ -259,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_flat_forecast_without_quantiles_can_be_drawn),
         cmocka_unit_test(the_same_call_prints_the_same_bytes),
         cmocka_unit_test(another_seed_draws_other_paths),
+        cmocka_unit_test(within_a_patch_nothing_is_drawn_and_the_quantiles_are_there),
         cmocka_unit_test(wrong_usage_says_what_was_expected),
     };
     return cmocka_run_group_tests(tests, write_input, remove_input);
