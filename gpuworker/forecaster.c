@@ -168,7 +168,7 @@ static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
         return FORECASTER_ERR_MODEL;
 
     model_info_t info;
-    model_family(hosted->model)->info(hosted->model, &info);
+    model_info(hosted->model, &info);
     uint32_t patch = info.patch ? info.patch : 1;
     uint32_t context = (hosted->config->context + patch - 1) / patch * patch;
     /* One slot of a ring may hold the bar in progress, another the one that replaces the oldest. */

@@ -235,7 +235,7 @@ static int run(engine_bench_t *bench, const shapes_t *shapes, uint32_t variates)
     }
     if (!bench->json)
         print_head(bench);
-    model_family(bench->model)->info(bench->model, &info);
+    model_info(bench->model, &info);
     status = bench_all(bench, shapes, info.whole_bars ? MODEL_WHOLE_BAR : variates);
     model_unload(bench->model);
     return status;

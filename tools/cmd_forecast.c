@@ -116,7 +116,7 @@ static int choose_fields(const arguments_t *arguments, forecast_t *forecast)
     static const char whole_bar[] = "open,high,low,close,volume,amount", close[] = "close";
     model_info_t info;
 
-    model_family(forecast->model)->info(forecast->model, &info);
+    model_info(forecast->model, &info);
     if (info.whole_bars && *arguments->fields != '\0' && strcmp(arguments->fields, whole_bar) != 0)
         return error_set(-1, "--fields: this model takes whole bars: leave it out, or give %s", whole_bar);
     if (*arguments->fields == '\0' && parse_fields(info.whole_bars ? whole_bar : close, forecast) < 0)

@@ -51,8 +51,7 @@ static bool try_shape(backend_t *backend, model_t *model, const model_shape_t *a
     model_output_t output;
     model_state_t *state;
     size_t before = backend_allocated_bytes(backend), free_bytes = 0, total_bytes = 0;
-    const model_family_t *family = model_family(model);
-    bool fits = family->open(model, &shape, &state, &input, &output) == MODEL_OK;
+    bool fits = model_open(model, &shape, &state, &input, &output) == MODEL_OK;
 
     printf("%6u %8u %8u %8u", asked->batch, fits ? shape.context : asked->context, asked->horizon,
            fits ? shape.samples : asked->samples);
@@ -61,7 +60,7 @@ static bool try_shape(backend_t *backend, model_t *model, const model_shape_t *a
         return false;
     }
     size_t bytes = backend_allocated_bytes(backend) - before;
-    family->close(state);
+    model_family(model)->close(state);
     backend_memory(backend, &free_bytes, &total_bytes);
     printf(" %10.1f %s, %zu more beside it\n", (double)bytes / MB, bytes <= free_bytes ? "yes" : "no",
            bytes <= free_bytes ? free_bytes / bytes - 1 : 0);
@@ -79,7 +78,7 @@ static int fit(const char *dir, backend_t *backend, backend_dtype_t precision, c
         fprintf(stderr, "barcast models: %s\n", error_text());
         return 1;
     }
-    model_family(model)->info(model, &info);
+    model_info(model, &info);
     print_info(backend, &info);
     printf("\n%6s %8s %8s %8s %10s %s\n", "batch", "context", "horizon", "samples", "MB", "fits");
     for (uint32_t i = 0; i < shapes_count(shapes); i++) {

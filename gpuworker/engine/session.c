@@ -280,7 +280,7 @@ int session_open(model_t *model, const model_shape_t *shape, bool graphs, sessio
     session->family = base->family;
     session->backend = base->backend;
     session->shape = *shape;
-    rc = session->family->open(model, &session->shape, &session->state, &session->input, &session->output);
+    rc = model_open(model, &session->shape, &session->state, &session->input, &session->output);
     if (rc < 0) {
         free(session);
         return session_error(rc);
@@ -314,7 +314,7 @@ const model_shape_t *session_shape(const session_t *session)
 
 void session_info(const session_t *session, model_info_t *out)
 {
-    session->family->info(session->model, out);
+    model_info(session->model, out);
 }
 
 model_input_t *session_input(session_t *session)

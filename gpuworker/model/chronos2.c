@@ -109,7 +109,7 @@ static void take_work(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     buffers_t *buffers = &state->buffers;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
     extent_t most = extent_of(state);
     int64_t inner = config->heads * config->head_dim, outputs = config->levels.count * config->patch;
 
@@ -302,8 +302,6 @@ static int check_shape(const model_t *model, const model_shape_t *shape)
 {
     const chronos2_config_t *config = &model->config;
 
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "chronos2: the session's precision is not the one that the model was loaded with");
     if (shape->horizon > config->output_patches * config->patch && !config->unrolls)
         return error_set(MODEL_ERR_SHAPE,
                          "chronos2: horizon is %u, expected at most %lld: this model lacks some of the quantiles 0.1 to 0.9, along "
@@ -385,6 +383,7 @@ static int chronos2_set_tap(model_state_t *state, model_tap_t tap, void *context
 const model_family_t chronos2_family = {
     .name = "chronos2",
     .matches = chronos2_matches,
+    .model_bytes = sizeof(model_t),
     .load = chronos2_load,
     .unload = chronos2_unload,
     .info = chronos2_info,

@@ -31,9 +31,6 @@ typedef struct {
 struct model {
     model_base_t base;
     chronos2_config_t config;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
     chronos_block_t embed, head; /* 3·P -> F -> D; D -> F -> levels · P */
     chronos2_layer_t *layers;
     backend_weight_t final_norm; /* [D] */
@@ -45,7 +42,7 @@ static inline int64_t chronos2_wide(const chronos2_config_t *config) /* elements
 }
 
 bool chronos2_matches(const checkpoint_t *checkpoint);
-int chronos2_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void chronos2_load(model_t *model, loader_t *loader);
 void chronos2_unload(model_t *model);
 void chronos2_info(const model_t *model, model_info_t *out);
 void chronos2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);

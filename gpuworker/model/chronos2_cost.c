@@ -40,7 +40,7 @@ void chronos2_cost(const model_t *model, const model_shape_t *shape, model_cost_
         /* only the predicted tokens have to be finished in the last layer */
         double finished = (layers - 1) * tokens + ahead, seen = tokens + (alone ? 0 : (double)shape->variates);
 
-        out->weight_bytes += (layers * (attending + finishing) + embed + head) * (double)backend_dtype_bytes(model->precision);
+        out->weight_bytes += (layers * (attending + finishing) + embed + head) * (double)backend_dtype_bytes(model->base.precision);
         out->flops +=
             rows * (2 * (tokens * (embed + layers * attending) + finished * finishing + ahead * head) + finished * pair * seen);
     }

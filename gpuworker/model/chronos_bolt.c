@@ -89,7 +89,7 @@ static void take_work(model_state_t *state)
     const chronos_bolt_config_t *config = &state->model->config;
     const chronos_bolt_round_t *most = last_round(state);
     buffers_t *buffers = &state->buffers;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
     int64_t rows = most->rows, tokens = rows * most->tokens, inner = config->heads * config->head_dim;
     int64_t outputs = config->levels.count * config->length;
 
@@ -225,8 +225,6 @@ static int chronos_bolt_open(model_t *model, model_shape_t *shape, model_state_t
     model_state_t *state;
     int rc;
 
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "chronos_bolt: the session's precision is not the one that the model was loaded with");
     if ((state = calloc(1, sizeof *state)) == NULL)
         return error_set(MODEL_ERR_MEMORY, "chronos_bolt: out of memory");
     shape->context = (uint32_t)min64((shape->context + config->patch - 1) / config->patch * config->patch, config->context_most);
@@ -284,6 +282,7 @@ static int chronos_bolt_set_tap(model_state_t *state, model_tap_t tap, void *con
 const model_family_t chronos_bolt_family = {
     .name = "chronos_bolt",
     .matches = chronos_bolt_matches,
+    .model_bytes = sizeof(model_t),
     .load = chronos_bolt_load,
     .unload = chronos_bolt_unload,
     .info = chronos_bolt_info,

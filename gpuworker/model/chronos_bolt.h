@@ -33,9 +33,6 @@ typedef struct {
 struct model {
     model_base_t base;
     chronos_bolt_config_t config;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
     chronos_block_t embed, head; /* 2·P -> F -> D; D -> F -> levels · length */
     chronos_bolt_encoder_layer_t *encoder;
     chronos_bolt_decoder_layer_t *decoder;
@@ -51,7 +48,7 @@ chronos_bolt_wide(const chronos_bolt_config_t *config) /* elements of a token's 
 }
 
 bool chronos_bolt_matches(const checkpoint_t *checkpoint);
-int chronos_bolt_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void chronos_bolt_load(model_t *model, loader_t *loader);
 void chronos_bolt_unload(model_t *model);
 void chronos_bolt_info(const model_t *model, model_info_t *out);
 void chronos_bolt_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);

@@ -24,7 +24,7 @@ void chronos_bolt_cost(const model_t *model, const model_shape_t *shape, model_c
         double tokens = (double)((bars + c->patch - 1) / c->patch) + 1;
         double rows = (double)shape->batch * shape->variates * (done > 0 ? (double)c->levels.count : 1);
 
-        out->weight_bytes += (per_token + per_row) * (double)backend_dtype_bytes(model->precision);
+        out->weight_bytes += (per_token + per_row) * (double)backend_dtype_bytes(model->base.precision);
         out->flops += 2 * rows * (tokens * per_token + per_row) + pair * rows * tokens * (encoder * tokens + decoder);
     }
 }

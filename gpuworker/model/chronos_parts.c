@@ -37,16 +37,6 @@ static void free_block(published_t *block)
     free(block->residual_bias);
 }
 
-/* Zeroed; a failure goes to loader->rc. */
-static float *make_matrix(loader_t *loader, const char *name, int64_t rows, int64_t columns)
-{
-    float *matrix = calloc((size_t)(rows * columns), sizeof *matrix);
-
-    if (matrix == NULL && loader->rc == MODEL_OK)
-        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", name);
-    return matrix;
-}
-
 /* Far enough below 0 for relu whatever the bias, in bf16 too. */
 static float shut(float bias)
 {
@@ -58,7 +48,8 @@ void chronos_load_embedding(loader_t *loader, const char *name, int64_t in, int6
 {
     int64_t columns = chronos_feature_columns(in), wide = hidden + columns;
     published_t from = read_block(loader, name, in, hidden, out);
-    float *first = make_matrix(loader, name, hidden, columns), *second = make_matrix(loader, name, out, wide);
+    float *first = loader_calloc(loader, hidden * columns, sizeof(float)),
+          *second = loader_calloc(loader, out * wide, sizeof(float));
 
     for (int64_t row = 0; loader->rc == MODEL_OK && row < hidden; row++) {
         memcpy(first + row * columns, from.hidden + row * in, (size_t)in * sizeof *first);
@@ -83,8 +74,8 @@ void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t h
 {
     int64_t wide = hidden + 2 * out;
     published_t from = read_block(loader, name, in, hidden, out);
-    float *first = make_matrix(loader, name, wide, in), *second = make_matrix(loader, name, out, wide);
-    float *bias = make_matrix(loader, name, wide, 1);
+    float *first = loader_calloc(loader, wide * in, sizeof(float)), *second = loader_calloc(loader, out * wide, sizeof(float));
+    float *bias = loader_calloc(loader, wide, sizeof(float));
 
     if (loader->rc == MODEL_OK) {
         memcpy(first, from.hidden, (size_t)(hidden * in) * sizeof *first);
@@ -113,96 +104,66 @@ void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t h
     free_block(&from);
 }
 
-void chronos_free_block(backend_t *backend, chronos_block_t *block)
-{
-    backend_weight_free(backend, &block->hidden);
-    backend_weight_free(backend, &block->hidden_bias);
-    backend_weight_free(backend, &block->output);
-    backend_weight_free(backend, &block->output_bias);
-}
-
 /* ---- attention ---------------------------------------------------------------------------------------------------------------- */
 
-void chronos_load_stack(loader_t *loader, const char *name, const char *parts, int64_t inner, int64_t width, backend_weight_t *out)
-{
-    int64_t count = (int64_t)strlen(parts);
-    float *stack = make_matrix(loader, name, count * inner, width);
-
-    for (int64_t i = 0; loader->rc == MODEL_OK && i < count; i++) {
-        float *part = loader_read(loader, DIMS(inner, width), "%s.%c.weight", name, parts[i]);
-
-        if (part != NULL)
-            memcpy(stack + i * inner * width, part, (size_t)(inner * width) * sizeof *stack);
-        free(part);
-    }
-    loader_upload(loader, name, loader->precision, DIMS(count * inner, width), stack, out);
-    free(stack);
-}
-
-/* product [width][width] = o [width][inner] · (vᵀ [width][inner])ᵀ, on the device */
-static int multiply(backend_t *backend, int64_t inner, int64_t width, const float *o, const float *transposed, float *product)
-{
-    buffers_t buffers = {.backend = backend};
-    backend_tensor_t left = buffers_take(&buffers, "o", BACKEND_F32, DIMS(width, inner));
-    backend_weight_t right = {buffers_take(&buffers, "v", BACKEND_F32, DIMS(width, inner))};
-    backend_tensor_t y = buffers_take(&buffers, "o · v", BACKEND_F32, DIMS(width, width));
-    int rc = BACKEND_OK;
-
-    if (buffers.rc == MODEL_OK && (rc = backend_write(backend, &left, o)) == BACKEND_OK &&
-        (rc = backend_write(backend, &right.tensor, transposed)) == BACKEND_OK &&
-        (rc = backend_linear(backend, &(backend_linear_t){.x = left, .rows = width, .weight = &right, .y = y})) == BACKEND_OK)
-        rc = backend_read(backend, &y, product);
-    rc = buffers.rc < 0 ? buffers.rc : model_backend_error(rc);
-    buffers_close(&buffers);
-    return rc;
-}
+const char *const chronos_qkv[3] = {".q.weight", ".k.weight", ".v.weight"};
 
 void chronos_load_alone(loader_t *loader, const char *name, int64_t inner, int64_t width, backend_weight_t *out)
 {
-    float *o = make_matrix(loader, name, width, inner), *v = make_matrix(loader, name, inner, width);
-    float *transposed = make_matrix(loader, name, width, inner), *product = make_matrix(loader, name, width, width);
-    char text[192];
+    int64_t parameters = loader->parameters;
+    float *o = loader_read(loader, DIMS(width, inner), "%s.o.weight", name);
+    float *v = loader_read(loader, DIMS(inner, width), "%s.v.weight", name);
+    float *product = loader_calloc(loader, width * width, sizeof *product);
 
-    snprintf(text, sizeof text, "%s.o.weight", name);
-    if (loader->rc == MODEL_OK && checkpoint_read_f32(loader->checkpoint, text, DIMS(width, inner), o) < 0)
-        loader->rc = MODEL_ERR_CHECKPOINT;
-    snprintf(text, sizeof text, "%s.v.weight", name);
-    if (loader->rc == MODEL_OK && checkpoint_read_f32(loader->checkpoint, text, DIMS(inner, width), v) < 0)
-        loader->rc = MODEL_ERR_CHECKPOINT;
-    if (loader->rc == MODEL_OK) {
-        for (int64_t i = 0; i < inner; i++)
-            for (int64_t j = 0; j < width; j++)
-                transposed[j * inner + i] = v[i * width + j];
-        loader->rc = multiply(loader->backend, inner, width, o, transposed, product);
-    }
+    if (loader->rc == MODEL_OK)
+        loader_product(loader, width, inner, width, o, v, product);
     loader_upload(loader, name, loader->precision, DIMS(width, width), product, out);
+    loader->parameters = parameters;
     free(o);
     free(v);
-    free(transposed);
     free(product);
 }
 
-/* ---- quantiles ---------------------------------------------------------------------------------------------------------------- */
+/* ---- config.json ---------------------------------------------------------------------------------------------------------------- */
 
-int chronos_read_levels(const checkpoint_t *checkpoint, chronos_levels_t *out)
+static void read_levels(loader_t *loader, chronos_levels_t *out)
 {
     static const char key[] = "chronos_config.quantiles";
     double levels[CHRONOS_LEVELS_MOST];
     size_t count = 0;
     bool median = false;
 
-    if (checkpoint_config_numbers(checkpoint, key, levels, CHRONOS_LEVELS_MOST, &count) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    for (size_t i = 0; i < count; i++) {
-        if (levels[i] <= (i > 0 ? levels[i - 1] : 0) || levels[i] >= 1)
-            return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is not ascending inside (0, 1)", key);
+    if (loader->rc == MODEL_OK && checkpoint_config_numbers(loader->checkpoint, key, levels, CHRONOS_LEVELS_MOST, &count) < 0)
+        loader->rc = MODEL_ERR_CHECKPOINT;
+    for (size_t i = 0; loader->rc == MODEL_OK && i < count; i++) {
+        loader_expect(loader, levels[i] > (i > 0 ? levels[i - 1] : 0) && levels[i] < 1, key, "not ascending inside (0, 1)",
+                      "levels that are");
         out->value[i] = (float)levels[i];
         median |= out->value[i] == 0.5f;
     }
-    if (!median)
-        return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s has no 0.5, which is the mean of a forecast", key);
+    loader_expect(loader, median, key, "without 0.5", "it among them: it is the mean of a forecast");
     out->count = (int64_t)count;
-    return MODEL_OK;
+}
+
+void chronos_read_config(loader_t *loader, float *eps, chronos_levels_t *levels)
+{
+    double norm_eps = 1e-6;
+    bool reg = false;
+
+    loader_expect_text(loader, "feed_forward_proj", "relu");
+    loader_config_bool(loader, "chronos_config.use_reg_token", &reg);
+    loader_expect(loader, reg, "chronos_config.use_reg_token", "false", "true");
+    loader_optional_f64(loader, "layer_norm_epsilon", &norm_eps);
+    loader_expect(loader, norm_eps >= 0, "layer_norm_epsilon", "negative", "a small positive number");
+    *eps = (float)norm_eps;
+    read_levels(loader, levels);
+}
+
+void chronos_expect_patches(loader_t *loader, int64_t patch, int64_t stride, int64_t context)
+{
+    loader_expect(loader, stride == patch, "chronos_config.input_patch_stride", "not input_patch_size",
+                  "patches that do not overlap");
+    loader_expect(loader, context % patch == 0, "chronos_config.context_length", "no multiple of input_patch_size", "one");
 }
 
 /* ---- constants ---------------------------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 #ifndef BARCAST_GPUWORKER_MODEL_CHRONOS_PARTS_H
 #define BARCAST_GPUWORKER_MODEL_CHRONOS_PARTS_H
 
-#include "gpuworker/model/parts.h"
+#include "gpuworker/model/parts_load.h"
 
 typedef struct {
     backend_weight_t hidden,
@@ -32,13 +32,12 @@ static inline int64_t chronos_feature_columns(int64_t in)
 void chronos_load_embedding(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out, const float *reg,
                             chronos_block_t *block);
 void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out, chronos_block_t *block);
-void chronos_free_block(backend_t *backend, chronos_block_t *block);
 
-/* name.{q,k,v}.weight or, with `parts` "kv" or "q", some of them, each [inner][width], as one matrix. */
-void chronos_load_stack(loader_t *loader, const char *name, const char *parts, int64_t inner, int64_t width, backend_weight_t *out);
+/* What stands after an attention's name, for loader_stack. */
+extern const char *const chronos_qkv[3];
 
-/* Attention among one token alone returns its value: name.o · name.v as one matrix [width][width], multiplied in F32. Does not count parameters
- * and does not mark the two as used: their own loads do. */
+/* Attention among one token alone returns its value: name.o · name.v as one matrix [width][width], multiplied in F32. Does not count
+ * their parameters: their own loads do. */
 void chronos_load_alone(loader_t *loader, const char *name, int64_t inner, int64_t width, backend_weight_t *out);
 
 enum { CHRONOS_LEVELS_MOST = BACKEND_LEVELS_MOST };
@@ -48,8 +47,10 @@ typedef struct {
     float value[CHRONOS_LEVELS_MOST]; /* ascending, in (0, 1) */
 } chronos_levels_t;
 
-/* chronos_config.quantiles; the median must be among them. */
-int chronos_read_levels(const checkpoint_t *checkpoint, chronos_levels_t *out);
+/* What both config.json have: the norms' epsilon and chronos_config.quantiles, the median among them; and the switches that must be set. */
+void chronos_read_config(loader_t *loader, float *eps, chronos_levels_t *levels);
+/* Patches do not overlap, and the context is made of whole ones. */
+void chronos_expect_patches(loader_t *loader, int64_t patch, int64_t stride, int64_t context);
 
 /* Constants that are computed on the host: room for all elements of a tensor, zeroed, NULL when there is none; and its upload, which frees it
  * and reports the lack of it. */

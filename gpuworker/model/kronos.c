@@ -402,6 +402,7 @@ static int kronos_forecast(model_state_t *state)
 const model_family_t kronos_family = {
     .name = "kronos",
     .matches = kronos_matches,
+    .model_bytes = sizeof(model_t),
     .load = kronos_load,
     .unload = kronos_unload,
     .info = kronos_info,

@@ -4,7 +4,7 @@
 #define BARCAST_GPUWORKER_MODEL_KRONOS_H
 
 #include "gpuworker/model/families.h"
-#include "gpuworker/model/parts.h"
+#include "gpuworker/model/parts_load.h"
 
 enum {
     KRONOS_FIELDS = 6, /* open, high, low, close, volume, amount */
@@ -65,9 +65,6 @@ backend_tensor_t kronos_rope_take(buffers_t *buffers, const kronos_stack_t *stac
 
 struct model {
     model_base_t base;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
     int bits_1, bits_2; /* a token's two parts: vocabularies V1 = 2^bits_1 and V2 = 2^bits_2 */
 
     /* the tokenizer; its width is encoder.width */
@@ -97,20 +94,17 @@ static inline int64_t kronos_vocabulary(const model_t *model, int part)
 }
 
 bool kronos_matches(const checkpoint_t *checkpoint);
-int kronos_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void kronos_load(model_t *model, loader_t *loader);
 void kronos_unload(model_t *model);
 void kronos_info(const model_t *model, model_info_t *out);
 void kronos_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);
 /* Makes model->identity, once: a forecast does not use it. */
 int kronos_make_identity(model_t *model);
 
-/* The tokenizer's part of loading. DIR is the model's directory: the tokenizer is DIR/tokenizer, or beside DIR under its published name. */
-int kronos_tokenizer_load(model_t *model, const char *dir);
-void kronos_tokenizer_unload(model_t *model);
-
-/* For both: a stack's blocks, which the checkpoint names "NAME.b.…", and their release. */
+/* The tokenizer's part of loading: DIR/tokenizer, or beside the model's DIR under its published name. */
+void kronos_tokenizer_load(model_t *model, loader_t *predictor);
+/* For both: a stack's blocks, which the checkpoint names "NAME.b.…". */
 void kronos_stack_load(loader_t *loader, kronos_stack_t *stack, const char *name);
-void kronos_stack_unload(backend_t *backend, kronos_stack_t *stack);
 
 /* ---- bars ---------------------------------------------------------------------------------------------------------------------------- */
 

@@ -57,7 +57,7 @@ void kronos_cost(const model_t *model, const model_shape_t *shape, model_cost_t 
     int64_t kept = shape->context < window ? shape->context : window, decoded = kept < window - horizon ? kept : window - horizon;
     double batch = shape->batch, paths = batch * (shape->samples > 0 ? shape->samples : 1), context = shape->context;
     double width = (double)model->predictor.width, tokenizer_width = (double)model->encoder.width;
-    double bytes = (double)backend_dtype_bytes(model->precision), blocks = (double)model->predictor.count;
+    double bytes = (double)backend_dtype_bytes(model->base.precision), blocks = (double)model->predictor.count;
     double predictor = stack_elements(&model->predictor), encoder = stack_elements(&model->encoder),
            decoder = stack_elements(&model->decoder);
     /* The dependency layer: keys and values of every token, an output for each that is predicted. With it come both heads; the identity that

@@ -188,10 +188,8 @@ static void make_constants(model_state_t *state)
 
 /* ---- opening -------------------------------------------------------------------------------------------------------------------- */
 
-static int check_shape(const model_t *model, const model_shape_t *shape, int64_t window)
+static int check_shape(const model_shape_t *shape, int64_t window)
 {
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "kronos: the session's precision is not the one that the model was loaded with");
     if (shape->variates != KRONOS_FIELDS || shape->exogenous != 0)
         return error_set(MODEL_ERR_SHAPE,
                          "kronos: %u variates, %u of them exogenous: it takes whole bars, open, high, low, close, volume, amount",
@@ -215,7 +213,7 @@ void kronos_close(model_state_t *state)
 int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
 {
     int64_t window = shape->options.window > 0 ? shape->options.window : KRONOS_WINDOW, longest;
-    int rc = check_shape(model, shape, window);
+    int rc = check_shape(shape, window);
     model_state_t *state;
 
     if (rc < 0)

@@ -40,39 +40,37 @@ static int find_tokenizer(const char *dir, char path[PATH_BYTES])
 
 /* ---- config.json -------------------------------------------------------------------------------------------------------------- */
 
-static int check_value(const checkpoint_t *checkpoint, const char *key, int64_t wanted)
+static void expect_value(loader_t *loader, const char *key, int64_t wanted)
 {
-    int64_t value;
+    int64_t value = wanted;
+    char is[24], expected[24];
 
-    if (checkpoint_config_i64(checkpoint, key, 0, INT32_MAX, &value) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (value != wanted)
-        return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is %lld, expected %lld", key, (long long)value, (long long)wanted);
-    return MODEL_OK;
+    loader_config_i64(loader, key, 0, INT32_MAX, &value);
+    snprintf(is, sizeof is, "%lld", (long long)value);
+    snprintf(expected, sizeof expected, "%lld", (long long)wanted);
+    loader_expect(loader, value == wanted, key, is, expected);
 }
 
-static int read_config(const checkpoint_t *checkpoint, model_t *model)
+static void read_config(loader_t *loader, model_t *model)
 {
     kronos_stack_t *encoder = &model->encoder, *decoder = &model->decoder;
-    int rc;
 
-    if ((rc = check_value(checkpoint, "d_in", KRONOS_FIELDS)) < 0 || (rc = check_value(checkpoint, "s1_bits", model->bits_1)) < 0 ||
-        (rc = check_value(checkpoint, "s2_bits", model->bits_2)) < 0)
-        return rc;
-    if (checkpoint_config_i64(checkpoint, "d_model", 2, 65536, &encoder->width) < 0 ||
-        checkpoint_config_i64(checkpoint, "n_heads", 1, 1024, &encoder->heads) < 0 ||
-        checkpoint_config_i64(checkpoint, "ff_dim", 1, 1 << 20, &encoder->hidden) < 0 ||
-        checkpoint_config_i64(checkpoint, "n_enc_layers", 1, 256, &encoder->count) < 0 ||
-        checkpoint_config_i64(checkpoint, "n_dec_layers", 1, 256, &decoder->count) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (encoder->width % (2 * encoder->heads) != 0)
-        return error_set(MODEL_ERR_CHECKPOINT, "config.json: n_heads is no divisor of d_model into even heads, expected one");
+    expect_value(loader, "d_in", KRONOS_FIELDS);
+    expect_value(loader, "s1_bits", model->bits_1);
+    expect_value(loader, "s2_bits", model->bits_2);
+    loader_config_i64(loader, "d_model", 2, 65536, &encoder->width);
+    loader_config_i64(loader, "n_heads", 1, 1024, &encoder->heads);
+    loader_config_i64(loader, "ff_dim", 1, 1 << 20, &encoder->hidden);
+    loader_config_i64(loader, "n_enc_layers", 1, 256, &encoder->count);
+    loader_config_i64(loader, "n_dec_layers", 1, 256, &decoder->count);
+    if (loader->rc < 0)
+        return;
+    loader_expect(loader, encoder->width % (2 * encoder->heads) == 0, "n_heads", "no divisor of d_model into even heads", "one");
     encoder->count--; /* the official class makes one block less than the key says */
     decoder->count--;
     decoder->width = encoder->width;
     decoder->heads = encoder->heads;
     decoder->hidden = encoder->hidden;
-    return MODEL_OK;
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------------------------------ */
@@ -87,10 +85,8 @@ static void load_codes(loader_t *loader, model_t *model)
     for (int part = 0; part < 2; part++) {
         int64_t vocabulary = kronos_vocabulary(model, part), from = part == 0 ? 0 : model->bits_1;
         int part_bits = part == 0 ? model->bits_1 : model->bits_2;
-        float *table = malloc((size_t)(vocabulary * width) * sizeof *table);
+        float *table = loader_calloc(loader, vocabulary * width, sizeof *table);
 
-        if (loader->rc == MODEL_OK && table == NULL)
-            loader->rc = error_set(MODEL_ERR_MEMORY, "post_quant_embed: out of memory");
         for (int64_t i = 0; loader->rc == MODEL_OK && i < vocabulary * width; i++) {
             const float *row = weight + i % width * bits + from;
             double sum = 0;
@@ -106,54 +102,52 @@ static void load_codes(loader_t *loader, model_t *model)
     free(weight);
 }
 
-static int load_weights(model_t *model, const checkpoint_t *checkpoint)
+static void load_weights(loader_t *loader, model_t *model)
 {
     int64_t width = model->encoder.width, bits = model->bits_1 + model->bits_2;
-    loader_t loader;
 
-    if (loader_open(&loader, model->base.backend, checkpoint, BACKEND_F32) < 0)
-        return loader.rc;
-    loader_weight(&loader, &model->embed, DIMS(width, KRONOS_FIELDS), "embed.weight");
-    loader_weight(&loader, &model->embed_bias, DIMS(width), "embed.bias");
-    kronos_stack_load(&loader, &model->encoder, "encoder");
-    loader_weight(&loader, &model->quantise, DIMS(bits, width), "quant_embed.weight");
-    loader_weight(&loader, &model->quantise_bias, DIMS(bits), "quant_embed.bias");
-    loader.precision = model->precision;
-    load_codes(&loader, model);
-    kronos_stack_load(&loader, &model->decoder, "decoder");
-    loader_weight(&loader, &model->head, DIMS(KRONOS_FIELDS, width), "head.weight");
-    loader_weight(&loader, &model->head_bias, DIMS(KRONOS_FIELDS), "head.bias");
-    loader_ignore(&loader, "post_quant_embed_pre."); /* for training only */
-    loader_ignore(&loader, "tokenizer.bsq.");        /* the powers of 2 */
-    loader_ignore(&loader, ".rotary.inv_freq");      /* computed here */
-    model->parameters += loader.parameters;
-    return loader_close(&loader);
+    loader->precision = BACKEND_F32;
+    loader_weight(loader, &model->embed, DIMS(width, KRONOS_FIELDS), "embed.weight");
+    loader_weight(loader, &model->embed_bias, DIMS(width), "embed.bias");
+    kronos_stack_load(loader, &model->encoder, "encoder");
+    loader_weight(loader, &model->quantise, DIMS(bits, width), "quant_embed.weight");
+    loader_weight(loader, &model->quantise_bias, DIMS(bits), "quant_embed.bias");
+    loader->precision = model->base.precision;
+    load_codes(loader, model);
+    kronos_stack_load(loader, &model->decoder, "decoder");
+    loader_weight(loader, &model->head, DIMS(KRONOS_FIELDS, width), "head.weight");
+    loader_weight(loader, &model->head_bias, DIMS(KRONOS_FIELDS), "head.bias");
+    loader_ignore(loader, "post_quant_embed_pre."); /* for training only */
+    loader_ignore(loader, "tokenizer.bsq.");        /* the powers of 2 */
+    loader_ignore(loader, ".rotary.inv_freq");      /* computed here */
 }
 
-int kronos_tokenizer_load(model_t *model, const char *dir)
+static int load_checkpoint(model_t *model, const checkpoint_t *checkpoint)
+{
+    loader_t loader;
+
+    if (loader_open(&loader, &model->base, checkpoint) == MODEL_OK)
+        read_config(&loader, model);
+    if (loader.rc == MODEL_OK)
+        load_weights(&loader, model);
+    if (loader_close(&loader) < 0)
+        return error_add(loader.rc, "tokenizer");
+    model->base.parameters += loader.parameters;
+    return MODEL_OK;
+}
+
+void kronos_tokenizer_load(model_t *model, loader_t *predictor)
 {
     char path[PATH_BYTES];
     checkpoint_t *checkpoint;
-    int rc = find_tokenizer(dir, path);
 
-    if (rc < 0)
-        return rc;
-    if (checkpoint_open(path, &checkpoint) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if ((rc = read_config(checkpoint, model)) < 0 || (rc = load_weights(model, checkpoint)) < 0)
-        error_add(rc, "tokenizer");
+    if (predictor->rc < 0 || (predictor->rc = find_tokenizer(checkpoint_path(predictor->checkpoint), path)) < 0)
+        return;
+    if (checkpoint_open(path, &checkpoint) < 0) {
+        predictor->rc = MODEL_ERR_CHECKPOINT;
+        return;
+    }
+    predictor->rc = load_checkpoint(model, checkpoint);
+    loader_cover(predictor, checkpoint);
     checkpoint_close(checkpoint);
-    return rc;
-}
-
-void kronos_tokenizer_unload(model_t *model)
-{
-    backend_t *backend = model->base.backend;
-    backend_weight_t *weights[] = {&model->embed,   &model->embed_bias, &model->quantise, &model->quantise_bias, &model->code[0],
-                                   &model->code[1], &model->code_bias,  &model->head,     &model->head_bias};
-
-    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
-        backend_weight_free(backend, weights[i]);
-    kronos_stack_unload(backend, &model->encoder);
-    kronos_stack_unload(backend, &model->decoder);
 }

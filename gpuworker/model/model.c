@@ -3,11 +3,13 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/text.h"
 #include "gpuworker/model/families.h"
+#include "gpuworker/model/parts_load.h"
 
 const model_family_t *const model_families[] = {&naive_family,        &toto1_family, &sundial_family, &chronos2_family,
                                                 &chronos_bolt_family, &toto2_family, &kronos_family,  NULL};
@@ -20,6 +22,51 @@ static const model_family_t *family_of(const checkpoint_t *checkpoint)
     return NULL;
 }
 
+/* Zeroed but for its base; NULL when there is no memory for it. */
+static model_base_t *new_model(const model_family_t *family, backend_t *backend, backend_dtype_t precision)
+{
+    model_base_t *base = calloc(1, family->model_bytes);
+
+    if (base == NULL)
+        error_set(MODEL_ERR_MEMORY, "%s: out of memory", family->name);
+    else
+        *base = (model_base_t){.family = family, .backend = backend, .precision = precision};
+    return base;
+}
+
+static int load_naive(backend_t *backend, backend_dtype_t precision, model_t **out, char revision[static 17])
+{
+    model_base_t *base = new_model(&naive_family, backend, precision);
+
+    if (base == NULL)
+        return MODEL_ERR_MEMORY;
+    snprintf(revision, 17, "%016d", 1);
+    *out = (model_t *)base;
+    return MODEL_OK;
+}
+
+static int load_checkpoint(const model_family_t *family, backend_t *backend, const checkpoint_t *checkpoint,
+                           backend_dtype_t precision, model_t **out, char revision[static 17])
+{
+    size_t before = backend_allocated_bytes(backend);
+    model_base_t *base = new_model(family, backend, precision);
+    loader_t loader;
+
+    if (base == NULL)
+        return MODEL_ERR_MEMORY;
+    if (loader_open(&loader, base, checkpoint) == MODEL_OK)
+        family->load((model_t *)base, &loader);
+    if (loader_close(&loader) < 0) {
+        model_unload((model_t *)base);
+        return error_add(loader.rc, "%s", family->name);
+    }
+    base->parameters += loader.parameters;
+    base->weight_bytes = backend_allocated_bytes(backend) - before;
+    memcpy(revision, loader.revision, sizeof loader.revision);
+    *out = (model_t *)base;
+    return MODEL_OK;
+}
+
 int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17])
 {
     const model_family_t *family;
@@ -29,10 +76,8 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
 
     if (precision == BACKEND_BF16 && !backend_has_bf16(backend))
         return error_set(MODEL_ERR_BACKEND, "%s: %s has no bf16", dir, backend_name(backend));
-    if (strcmp(dir, naive_family.name) == 0) {
-        snprintf(revision, 17, "%016d", 1);
-        return naive_family.load(backend, NULL, precision, out);
-    }
+    if (strcmp(dir, naive_family.name) == 0)
+        return load_naive(backend, precision, out, revision);
     if (strcmp(dir, "default") == 0) {
         if (model_default_dir(default_dir, sizeof default_dir) < 0)
             return MODEL_ERR_CHECKPOINT;
@@ -41,12 +86,8 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
     if (checkpoint_open(dir, &checkpoint) < 0)
         return MODEL_ERR_CHECKPOINT;
     family = family_of(checkpoint);
-    if (family == NULL)
-        rc = error_set(MODEL_ERR_FAMILY, "%s: config.json is of no model family that this build knows", dir);
-    else if ((rc = family->load(backend, checkpoint, precision, out)) == MODEL_OK)
-        snprintf(revision, 17, "%s", checkpoint_revision(checkpoint));
-    else
-        error_add(rc, "%s", family->name);
+    rc = family != NULL ? load_checkpoint(family, backend, checkpoint, precision, out, revision)
+                        : error_set(MODEL_ERR_FAMILY, "%s: config.json is of no model family that this build knows", dir);
     checkpoint_close(checkpoint);
     return rc;
 }
@@ -58,15 +99,42 @@ const model_family_t *model_family(const model_t *model)
 
 void model_unload(model_t *model)
 {
-    if (model != NULL)
-        model_family(model)->unload(model);
+    model_base_t *base = (model_base_t *)model;
+
+    if (model == NULL)
+        return;
+    if (base->family->unload != NULL)
+        base->family->unload(model);
+    for (size_t i = 0; i < base->weight_count; i++)
+        backend_free(base->backend, &base->weights[i]);
+    free(base->weights);
+    free(model);
+}
+
+void model_info(const model_t *model, model_info_t *out)
+{
+    const model_base_t *base = (const model_base_t *)model;
+
+    *out = (model_info_t){
+        .family = base->family->name, .parameters = base->parameters, .weight_bytes = base->weight_bytes, .patch = 1};
+    base->family->info(model, out);
+}
+
+int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+{
+    const model_base_t *base = (const model_base_t *)model;
+
+    if (shape->precision != base->precision)
+        return error_set(MODEL_ERR_SHAPE, "%s: the session's precision is not the one that the model was loaded with",
+                         base->family->name);
+    return base->family->open(model, shape, out, input, output);
 }
 
 bool model_has_quantiles(const model_t *model, uint32_t horizon)
 {
     model_info_t info;
 
-    model_family(model)->info(model, &info);
+    model_info(model, &info);
     return info.quantiles_without_samples && (info.exact_horizon_most == 0 || horizon <= info.exact_horizon_most);
 }
 

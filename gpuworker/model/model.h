@@ -80,6 +80,7 @@ typedef struct {
 
 typedef struct model model_t;             /* defined by the family; begins with a model_base_t */
 typedef struct model_state model_state_t; /* likewise defined by the family */
+typedef struct loader loader_t;           /* gpuworker/model/parts_load.h */
 
 /* Called during an eager run with every tensor that the goldens name ("s0.layer_3", step 0; "steps.mean", step 2; a stacked one once a
  * step, without its first dimension). `values` is a dense host copy, valid during the call. */
@@ -116,9 +117,12 @@ typedef struct {
     const char *name;
     /* Does this config.json belong to the family? Looks at keys only; no error text. */
     bool (*matches)(const checkpoint_t *checkpoint);
-    int (*load)(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
-    void (*unload)(model_t *model);
-    void (*info)(const model_t *model, model_info_t *out);
+    /* Reads config.json and the weights into a model_t of model_bytes that is zeroed but for its base. Failures go to loader->rc
+     * (gpuworker/model/parts_load.h); unload is called after them too. NULL: there is no checkpoint. */
+    size_t model_bytes;
+    void (*load)(model_t *model, loader_t *loader);
+    void (*unload)(model_t *model);                        /* frees what the model holds on the host; NULL: nothing */
+    void (*info)(const model_t *model, model_info_t *out); /* adds to what model_info knows */
     /* Allocates everything. `input` and `output` get their pointers. What the model does otherwise than asked it writes back into the
      * shape: context rounded up to the patch, samples 0 where it cannot draw, quantile_count 0 where it has none to give. */
     int (*open)(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
@@ -136,23 +140,31 @@ typedef struct {
 /* Every family: NULL-terminated. Naive is not in a directory and is found by its name. */
 extern const model_family_t *const model_families[];
 
-/* The common beginning of every model_t. */
+/* The common beginning of every model_t; model_load fills it in. */
 typedef struct {
     const model_family_t *family;
     backend_t *backend;
+    backend_dtype_t precision; /* of the matrices that are multiplied with: BACKEND_F32 or BACKEND_BF16 */
+    int64_t parameters;
+    size_t weight_bytes;
+    size_t weight_count;
+    backend_tensor_t *weights; /* all of them on the device: model_unload frees them */
 } model_base_t;
 
 /* DIR of the model that comes with Barcast, into `out`; the name "default" stands for it. Fails when `room` bytes are too few. */
 int model_default_dir(char *out, size_t room);
 
 /* Loads DIR ("naive" for the built-in one, "default" for the one that comes with Barcast): finds the family by config.json. The checkpoint is
- * closed again when the weights are up; *revision (17 bytes) gets its revision. */
+ * closed again when the weights are up; *revision gets what forecasts name the weights by: a hash of all the checkpoints that they came from. */
 int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17]);
 void model_unload(model_t *model);
 
 /* Does a session of that horizon give quantiles with samples = 0? */
 bool model_has_quantiles(const model_t *model, uint32_t horizon);
 const model_family_t *model_family(const model_t *model);
+void model_info(const model_t *model, model_info_t *out);
+/* model_family_t.open, once the shape's precision is known to be the model's. */
+int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
 
 /* Key of the counter-based random numbers of one forecast: a function of nothing but these, so that a forecast does not depend on its batch
  * mates, its worker or a retry. */

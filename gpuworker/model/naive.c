@@ -22,28 +22,10 @@ struct model_state {
     backend_tensor_t mean, quantiles;         /* [batch][variates][horizon], [batch][variates][levels][horizon] */
 };
 
-static int naive_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out)
-{
-    model_t *model = malloc(sizeof *model);
-
-    (void)checkpoint;
-    (void)precision;
-    if (model == NULL)
-        return error_set(MODEL_ERR_MEMORY, "naive: out of memory");
-    model->base = (model_base_t){.family = &naive_family, .backend = backend};
-    *out = model;
-    return MODEL_OK;
-}
-
-static void naive_unload(model_t *model)
-{
-    free(model);
-}
-
 static void naive_info(const model_t *model, model_info_t *out)
 {
     (void)model;
-    *out = (model_info_t){.family = naive_family.name, .patch = 1, .quantiles_without_samples = true};
+    out->quantiles_without_samples = true;
 }
 
 static int write_levels(model_state_t *state)
@@ -138,8 +120,7 @@ static int naive_set_tap(model_state_t *state, model_tap_t tap, void *context)
 
 const model_family_t naive_family = {
     .name = "naive",
-    .load = naive_load,
-    .unload = naive_unload,
+    .model_bytes = sizeof(model_t),
     .info = naive_info,
     .open = naive_open,
     .prepare = naive_prepare,

@@ -1,13 +1,11 @@
 #include "gpuworker/model/parts.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 
-enum { NAME_BYTES = 192, STAGING_ALIGNMENT = 64 };
+enum { STAGING_ALIGNMENT = 64 };
 
 int model_backend_error(int backend_rc)
 {
@@ -130,95 +128,6 @@ double model_io_bytes(const model_shape_t *shape)
     size_t rows_out = 1 + shape->quantile_count + (shape->discard_samples ? 0 : shape->samples);
 
     return (double)shape->batch * (double)shape->variates * (double)(in + rows_out * shape->horizon * sizeof(float));
-}
-
-/* ---- weights ------------------------------------------------------------------------------------------------------------------ */
-
-int loader_open(loader_t *loader, backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision)
-{
-    *loader = (loader_t){.backend = backend, .checkpoint = checkpoint, .precision = precision};
-    loader->used = calloc(checkpoint_count(checkpoint) + 1, sizeof *loader->used);
-    if (loader->used == NULL)
-        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", checkpoint_path(checkpoint));
-    return loader->rc;
-}
-
-static void mark_used(loader_t *loader, const char *name)
-{
-    for (size_t i = 0; i < checkpoint_count(loader->checkpoint); i++)
-        if (strcmp(checkpoint_at(loader->checkpoint, i)->name, name) == 0)
-            loader->used[i] = true;
-}
-
-static float *read_named(loader_t *loader, int rank, const int64_t *dim, const char *name)
-{
-    float *host;
-
-    if (loader->rc < 0)
-        return NULL;
-    host = malloc((size_t)elements(rank, dim) * sizeof *host);
-    if (host == NULL) {
-        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", name);
-        return NULL;
-    }
-    if (checkpoint_read_f32(loader->checkpoint, name, rank, dim, host) < 0) {
-        loader->rc = MODEL_ERR_CHECKPOINT;
-        free(host);
-        return NULL;
-    }
-    mark_used(loader, name);
-    loader->parameters += elements(rank, dim);
-    return host;
-}
-
-float *loader_read(loader_t *loader, int rank, const int64_t *dim, const char *name, ...)
-{
-    char text[NAME_BYTES];
-    va_list arguments;
-
-    va_start(arguments, name);
-    vsnprintf(text, sizeof text, name, arguments);
-    va_end(arguments);
-    return read_named(loader, rank, dim, text);
-}
-
-void loader_upload(loader_t *loader, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim, const float *host,
-                   backend_weight_t *out)
-{
-    if (loader->rc == MODEL_OK)
-        loader->rc = model_backend_error(backend_weight_upload(loader->backend, label, dtype, rank, dim, host, out));
-}
-
-void loader_weight(loader_t *loader, backend_weight_t *out, int rank, const int64_t *dim, const char *name, ...)
-{
-    char text[NAME_BYTES];
-    va_list arguments;
-    float *host;
-
-    va_start(arguments, name);
-    vsnprintf(text, sizeof text, name, arguments);
-    va_end(arguments);
-    host = read_named(loader, rank, dim, text);
-    loader_upload(loader, text, rank == 1 ? BACKEND_F32 : loader->precision, rank, dim, host, out);
-    free(host);
-}
-
-void loader_ignore(loader_t *loader, const char *part)
-{
-    for (size_t i = 0; loader->rc == MODEL_OK && i < checkpoint_count(loader->checkpoint); i++)
-        if (strstr(checkpoint_at(loader->checkpoint, i)->name, part) != NULL)
-            loader->used[i] = true;
-}
-
-int loader_close(loader_t *loader)
-{
-    for (size_t i = 0; loader->rc == MODEL_OK && i < checkpoint_count(loader->checkpoint); i++)
-        if (!loader->used[i])
-            loader->rc = error_set(MODEL_ERR_CHECKPOINT, "%s: tensor %s is not one of this model's",
-                                   checkpoint_path(loader->checkpoint), checkpoint_at(loader->checkpoint, i)->name);
-    free(loader->used);
-    loader->used = NULL;
-    return loader->rc;
 }
 
 /* ---- taps --------------------------------------------------------------------------------------------------------------------- */

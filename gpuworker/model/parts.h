@@ -1,4 +1,4 @@
-/* What the families share: buffers with one sticky error, staging in one copy, weights with full accounting, taps.
+/* What the families' sessions share: buffers with one sticky error, staging in one copy, taps. Their loading: parts_load.h.
  *
  * The sticky helpers remember their first failure in `rc` and do nothing after it, so that a long list of allocations reads as a list and is
  * checked once at its end. */
@@ -70,31 +70,6 @@ void staging_close(staging_t *staging, backend_t *backend);
 
 /* Bytes that a full batch of the shape brings in and takes out (model_cost_t). */
 double model_io_bytes(const model_shape_t *shape);
-
-/* ---- weights ------------------------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    backend_t *backend;
-    const checkpoint_t *checkpoint;
-    backend_dtype_t precision;
-    int rc;
-    bool *used; /* a flag a tensor */
-    int64_t parameters;
-} loader_t;
-
-int loader_open(loader_t *loader, backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision);
-/* A tensor of exactly that shape as malloc'ed floats, the caller's; NULL after a failure. The name is a format. */
-float *loader_read(loader_t *loader, int rank, const int64_t *dim, const char *name, ...) __attribute__((format(printf, 4, 5)));
-/* Host floats to the device: F32, or `precision` for matrices that are multiplied with. */
-void loader_upload(loader_t *loader, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim, const float *host,
-                   backend_weight_t *out);
-/* Both in one: a vector as F32, a matrix in `precision`. */
-void loader_weight(loader_t *loader, backend_weight_t *out, int rank, const int64_t *dim, const char *name, ...)
-    __attribute__((format(printf, 5, 6)));
-/* Tensors whose names contain `part` may be there unused. */
-void loader_ignore(loader_t *loader, const char *part);
-/* Ends the load; a tensor that nobody asked for is an error that names it. Returns rc. */
-int loader_close(loader_t *loader);
 
 /* ---- taps ---------------------------------------------------------------------------------------------------------------------- */
 

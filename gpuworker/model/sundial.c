@@ -138,7 +138,7 @@ static void take_caches(model_state_t *state)
 {
     const sundial_config_t *config = &state->model->config;
     int64_t head_dim = config->width / config->heads, appended = (state->rounds - 1) * state->append;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     for (int64_t i = 0; i < config->layers; i++) {
         backend_kv_t *kv = &state->kv[i];
@@ -157,7 +157,7 @@ static void take_decoder(model_state_t *state)
     const sundial_config_t *config = &state->model->config;
     buffers_t *buffers = &state->buffers;
     int64_t most = state->rounds > 1 && state->append > state->tokens ? state->append : state->tokens, tokens = state->rows * most;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     state->scaled = buffers_take(buffers, "scaled context", BACKEND_F32, DIMS(state->rows, state->shape.context));
     state->loc = buffers_take(buffers, "loc", BACKEND_F32, DIMS(state->rows));
@@ -182,7 +182,7 @@ static void take_flow(model_state_t *state)
     buffers_t *buffers = &state->buffers;
     int64_t width = config->width, vectors = (3 * config->depth + 2) * width;
     int64_t fit = MODULATION_BYTES / (state->rows * vectors * (int64_t)sizeof(float));
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     state->row = (sundial_row_t){.x = width,
                                  .projected_drift = width + config->channels,
@@ -210,10 +210,8 @@ static void sundial_close(model_state_t *state)
     free(state);
 }
 
-static int check_shape(const model_t *model, const model_shape_t *shape)
+static int check_shape(const model_shape_t *shape)
 {
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "sundial: the session's precision is not the one that the model was loaded with");
     if (shape->samples == 0)
         return error_set(MODEL_ERR_SHAPE, "sundial: samples is 0, expected at least 1: its forecasts are made of them");
     if (shape->exogenous > 0)
@@ -226,7 +224,7 @@ static int sundial_open(model_t *model, model_shape_t *shape, model_state_t **ou
 {
     const sundial_config_t *config = &model->config;
     model_state_t *state;
-    int rc = check_shape(model, shape);
+    int rc = check_shape(shape);
 
     if (rc < 0)
         return rc;
@@ -329,6 +327,7 @@ static int sundial_forecast(model_state_t *state)
 const model_family_t sundial_family = {
     .name = "sundial",
     .matches = sundial_matches,
+    .model_bytes = sizeof(model_t),
     .load = sundial_load,
     .unload = sundial_unload,
     .info = sundial_info,

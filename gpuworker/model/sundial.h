@@ -27,9 +27,6 @@ typedef struct {
 struct model {
     model_base_t base;
     sundial_config_t config;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
 
     /* patches to tokens: a residual block whose two products are one, see load_embedding */
     backend_weight_t embed_hidden, embed_hidden_bias; /* [F][2·P], [F] */
@@ -49,7 +46,7 @@ struct model {
 };
 
 bool sundial_matches(const checkpoint_t *checkpoint);
-int sundial_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void sundial_load(model_t *model, loader_t *loader);
 void sundial_unload(model_t *model);
 void sundial_info(const model_t *model, model_info_t *out);
 void sundial_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);

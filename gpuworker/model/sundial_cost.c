@@ -40,7 +40,7 @@ void sundial_cost(const model_t *model, const model_shape_t *shape, model_cost_t
     double earlier = append * (rounds - 1) * (rounds - 2) / 2;
     double cached_tokens = rows * (tokens + appended + (rounds - 1) * tokens + earlier);
 
-    double element_bytes = (double)backend_dtype_bytes(model->precision);
+    double element_bytes = (double)backend_dtype_bytes(model->base.precision);
     double weights = decoder_elements(c) + condition_elements(c) + projection_elements(c) + steps * step_elements(c);
     double decoder_flops = rows * (tokens + appended) * decoder_elements(c);
     double condition_flops = rows * rounds * (double)(c->width * c->width) * (1 + steps * (double)(3 * c->depth + 2));

@@ -157,7 +157,7 @@ static void take_caches(model_state_t *state)
 {
     const toto1_config_t *config = &state->model->config;
     int64_t rows = (int64_t)state->shape.batch * state->shape.variates, head_dim = config->width / config->heads;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     for (int64_t i = 0; i < config->layers; i++) {
         backend_kv_t *kv = &state->kv[i];
@@ -182,7 +182,7 @@ static void take_work(model_state_t *state)
     int64_t series_rows = (int64_t)state->shape.batch * state->shape.variates, path_rows = series_rows * state->paths;
     int64_t prefill_tokens = series_rows * state->tokens;
     int64_t tokens = prefill_tokens > path_rows ? prefill_tokens : path_rows; /* rows · tokens of the larger phase */
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     state->scaled = buffers_take(buffers, "scaled patches", BACKEND_F32, DIMS(tokens, config->patch));
     state->loc = buffers_take(buffers, "patch loc", BACKEND_F32, DIMS(tokens));
@@ -214,8 +214,6 @@ static int toto1_open(model_t *model, model_shape_t *shape, model_state_t **out,
     model_state_t *state;
     int rc;
 
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "toto1: the session's precision is not the one that the model was loaded with");
     if ((state = calloc(1, sizeof *state)) == NULL)
         return error_set(MODEL_ERR_MEMORY, "toto1: out of memory");
     state->model = model;
@@ -612,6 +610,7 @@ static int toto1_set_tap(model_state_t *state, model_tap_t tap, void *context)
 const model_family_t toto1_family = {
     .name = "toto1",
     .matches = toto1_matches,
+    .model_bytes = sizeof(model_t),
     .load = toto1_load,
     .unload = toto1_unload,
     .info = toto1_info,

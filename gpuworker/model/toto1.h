@@ -23,9 +23,6 @@ typedef struct {
 struct model {
     model_base_t base;
     toto1_config_t config;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
     char *dir;
     backend_weight_t embed, embed_bias; /* [D][P], [D] */
     toto1_layer_t *layers;
@@ -40,7 +37,7 @@ static inline bool toto1_is_space_layer(const toto1_config_t *config, int64_t la
 }
 
 bool toto1_matches(const checkpoint_t *checkpoint);
-int toto1_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void toto1_load(model_t *model, loader_t *loader);
 void toto1_unload(model_t *model);
 void toto1_info(const model_t *model, model_info_t *out);
 void toto1_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);

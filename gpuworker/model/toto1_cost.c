@@ -12,7 +12,7 @@ static double pass_weight_bytes(const model_t *model)
     int64_t matrices = width * c->patch + c->layers * layer_matrices + outputs * width;
     int64_t vectors = width + c->layers * layer_vectors + outputs;
 
-    return (double)matrices * (double)backend_dtype_bytes(model->precision) + (double)vectors * sizeof(float);
+    return (double)matrices * (double)backend_dtype_bytes(model->base.precision) + (double)vectors * sizeof(float);
 }
 
 /* Products of one token in a pass, but for the head. */
@@ -55,7 +55,7 @@ void toto1_cost(const model_t *model, const model_shape_t *shape, model_cost_t *
 
     *out = (model_cost_t){
         .weight_bytes = steps * pass_weight_bytes(model),
-        .cache_bytes = time * cached_tokens * key_value * (double)backend_dtype_bytes(model->precision),
+        .cache_bytes = time * cached_tokens * key_value * (double)backend_dtype_bytes(model->base.precision),
         .io_bytes = model_io_bytes(shape),
         .flops = (rows * tokens + path_rows * decodes) * token_flops(c) + (rows + path_rows * decodes) * head_flops(c) +
                  pair * (time * time_pairs + space * space_pairs),

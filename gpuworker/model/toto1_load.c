@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "gpuworker/model/parts.h"
+#include "gpuworker/model/parts_load.h"
 
 enum { LAYERS_MOST = 256 };
 
@@ -19,86 +19,59 @@ bool toto1_matches(const checkpoint_t *checkpoint)
            checkpoint_config_has(checkpoint, "spacewise_every_n_layers");
 }
 
-static int wrong_config(const char *key, const char *is, const char *expected)
+static void read_sizes(loader_t *loader, toto1_config_t *config)
 {
-    return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is %s, expected %s", key, is, expected);
+    int64_t stride = 0;
+
+    loader_config_i64(loader, "patch_size", 1, 4096, &config->patch);
+    loader_config_i64(loader, "stride", 1, 4096, &stride);
+    loader_config_i64(loader, "embed_dim", 2, 65536, &config->width);
+    loader_config_i64(loader, "num_layers", 1, LAYERS_MOST, &config->layers);
+    loader_config_i64(loader, "num_heads", 1, 1024, &config->heads);
+    loader_config_i64(loader, "mlp_hidden_dim", 1, 1 << 20, &config->hidden);
+    loader_config_i64(loader, "output_distribution_kwargs.k_components", 1, 4096, &config->components);
+    if (loader->rc < 0)
+        return;
+    loader_expect(loader, stride == config->patch, "stride", "not patch_size", "patches that do not overlap");
+    loader_expect(loader, config->width % (2 * config->heads) == 0, "num_heads", "no divisor of embed_dim into even heads", "one");
 }
 
-static bool names_class(const char *text, const char *name)
-{
-    return strstr(text, name) != NULL;
-}
-
-static int read_sizes(const checkpoint_t *checkpoint, toto1_config_t *config)
-{
-    int64_t stride;
-
-    if (checkpoint_config_i64(checkpoint, "patch_size", 1, 4096, &config->patch) < 0 ||
-        checkpoint_config_i64(checkpoint, "stride", 1, 4096, &stride) < 0 ||
-        checkpoint_config_i64(checkpoint, "embed_dim", 2, 65536, &config->width) < 0 ||
-        checkpoint_config_i64(checkpoint, "num_layers", 1, LAYERS_MOST, &config->layers) < 0 ||
-        checkpoint_config_i64(checkpoint, "num_heads", 1, 1024, &config->heads) < 0 ||
-        checkpoint_config_i64(checkpoint, "mlp_hidden_dim", 1, 1 << 20, &config->hidden) < 0 ||
-        checkpoint_config_i64(checkpoint, "output_distribution_kwargs.k_components", 1, 4096, &config->components) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (stride != config->patch)
-        return wrong_config("stride", "not patch_size", "patches that do not overlap");
-    if (config->width % (2 * config->heads) != 0)
-        return wrong_config("num_heads", "no divisor of embed_dim into even heads", "one");
-    return MODEL_OK;
-}
-
-static int read_layout(const checkpoint_t *checkpoint, toto1_config_t *config)
+static void read_layout(loader_t *loader, toto1_config_t *config)
 {
     config->space_first = true;
-    if (checkpoint_config_i64(checkpoint, "spacewise_every_n_layers", -1, LAYERS_MOST, &config->space_every) < 0)
-        return MODEL_ERR_CHECKPOINT;
+    loader_config_i64(loader, "spacewise_every_n_layers", -1, LAYERS_MOST, &config->space_every);
     if (config->space_every == -1)
         config->space_every = 0;
-    else if (config->space_every == 0 || config->layers % config->space_every != 0)
-        return wrong_config("spacewise_every_n_layers", "no divisor of num_layers", "one, or -1");
-    if (checkpoint_config_has(checkpoint, "spacewise_first") &&
-        checkpoint_config_bool(checkpoint, "spacewise_first", &config->space_first) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    return MODEL_OK;
+    else if (loader->rc == MODEL_OK)
+        loader_expect(loader, config->space_every > 0 && config->layers % config->space_every == 0, "spacewise_every_n_layers",
+                      "no divisor of num_layers", "one, or -1");
+    loader_optional_bool(loader, "spacewise_first", &config->space_first);
 }
 
-static int read_scaler(const checkpoint_t *checkpoint, toto1_config_t *config)
+/* The name of a Python class, as it was printed. */
+static void expect_class(loader_t *loader, const char *key, const char *is, const char *name)
 {
-    const char *scaler;
+    loader_expect(loader, loader->rc < 0 || strstr(is, name) != NULL, key, is, name + 1);
+}
+
+static void read_classes(loader_t *loader, toto1_config_t *config)
+{
+    const char *scaler = NULL, *distribution = NULL;
+    size_t count = 0;
     bool stabilize = true;
 
+    if (loader->rc < 0)
+        return;
+    if (checkpoint_config_text(loader->checkpoint, "scaler_cls", &scaler) < 0 ||
+        checkpoint_config_texts(loader->checkpoint, "output_distribution_classes", &distribution, 1, &count) < 0)
+        loader->rc = MODEL_ERR_CHECKPOINT;
+    expect_class(loader, "scaler_cls", scaler, ".CausalPatchStdMeanScaler");
+    expect_class(loader, "output_distribution_classes", count == 1 ? distribution : "not one class", ".MixtureOfStudentTsOutput");
     config->exponent = 10;
-    if (checkpoint_config_text(checkpoint, "scaler_cls", &scaler) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (!names_class(scaler, ".CausalPatchStdMeanScaler"))
-        return wrong_config("scaler_cls", scaler, "CausalPatchStdMeanScaler");
-    if (checkpoint_config_has(checkpoint, "stabilize_with_global") &&
-        checkpoint_config_bool(checkpoint, "stabilize_with_global", &stabilize) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (checkpoint_config_has(checkpoint, "scale_factor_exponent") &&
-        checkpoint_config_f64(checkpoint, "scale_factor_exponent", &config->exponent) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (config->exponent <= 0)
-        return wrong_config("scale_factor_exponent", "not positive", "a positive number");
+    loader_optional_bool(loader, "stabilize_with_global", &stabilize);
+    loader_optional_f64(loader, "scale_factor_exponent", &config->exponent);
+    loader_expect(loader, config->exponent > 0, "scale_factor_exponent", "not positive", "a positive number");
     config->exponent = stabilize ? config->exponent : 0;
-    return MODEL_OK;
-}
-
-static int read_config(const checkpoint_t *checkpoint, toto1_config_t *config)
-{
-    const char *distribution;
-    size_t count = 0;
-    int rc;
-
-    if ((rc = read_sizes(checkpoint, config)) < 0 || (rc = read_layout(checkpoint, config)) < 0 ||
-        (rc = read_scaler(checkpoint, config)) < 0)
-        return rc;
-    if (checkpoint_config_texts(checkpoint, "output_distribution_classes", &distribution, 1, &count) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (count != 1 || !names_class(distribution, ".MixtureOfStudentTsOutput"))
-        return wrong_config("output_distribution_classes", count == 1 ? distribution : "not one class", "MixtureOfStudentTsOutput");
-    return MODEL_OK;
 }
 
 /* ---- weights ------------------------------------------------------------------------------------------------------------------ */
@@ -109,10 +82,8 @@ static void load_qkv(loader_t *loader, const toto1_config_t *config, int64_t ind
     int64_t width = config->width, head_dim = width / config->heads;
     float *from = loader_read(loader, DIMS(3 * width, width), "model.transformer.layers.%d.attention.wQKV.weight", (int)index);
     float *bias = loader_read(loader, DIMS(3 * width), "model.transformer.layers.%d.attention.wQKV.bias", (int)index);
-    float *to = malloc((size_t)(3 * width * width) * sizeof *to), *to_bias = malloc((size_t)(3 * width) * sizeof *to_bias);
+    float *to = loader_calloc(loader, 3 * width * width, sizeof *to), *to_bias = loader_calloc(loader, 3 * width, sizeof *to_bias);
 
-    if (loader->rc == MODEL_OK && (to == NULL || to_bias == NULL))
-        loader->rc = error_set(MODEL_ERR_MEMORY, "wQKV: out of memory");
     for (int64_t row = 0; loader->rc == MODEL_OK && row < 3 * width; row++) {
         int64_t part = row / width, head = row % width / head_dim, j = row % head_dim;
         int64_t source = part * width + j * config->heads + head;
@@ -164,12 +135,10 @@ static void read_output(loader_t *loader, const toto1_config_t *config, output_t
 
     output->unembed = loader_read(loader, DIMS(config->patch * width, width), "model.unembed.weight");
     output->unembed_bias = loader_read(loader, DIMS(config->patch * width), "model.unembed.bias");
-    output->heads = malloc((size_t)(4 * k * width) * sizeof(float));
-    output->heads_bias = malloc((size_t)(4 * k) * sizeof(float));
-    output->head = malloc((size_t)(config->patch * 4 * k * width) * sizeof(float));
-    output->head_bias = malloc((size_t)(config->patch * 4 * k) * sizeof(float));
-    if (loader->rc == MODEL_OK && (!output->heads || !output->heads_bias || !output->head || !output->head_bias))
-        loader->rc = error_set(MODEL_ERR_MEMORY, "output heads: out of memory");
+    output->heads = loader_calloc(loader, 4 * k * width, sizeof(float));
+    output->heads_bias = loader_calloc(loader, 4 * k, sizeof(float));
+    output->head = loader_calloc(loader, config->patch * 4 * k * width, sizeof(float));
+    output->head_bias = loader_calloc(loader, config->patch * 4 * k, sizeof(float));
     for (int64_t i = 0; i < 4; i++) {
         float *weight = loader_read(loader, DIMS(k, width), "model.output_distribution.%s.weight", names[i]);
         float *bias = loader_read(loader, DIMS(k), "model.output_distribution.%s.bias", names[i]);
@@ -183,28 +152,14 @@ static void read_output(loader_t *loader, const toto1_config_t *config, output_t
     }
 }
 
-/* output->head = heads · unembed for every place of the patch, multiplied on the device: product[4K][D] = heads[4K][D] · (Uᵀ)ᵀ. */
-static int multiply_head(backend_t *backend, const toto1_config_t *config, const output_t *output, float *transposed)
+/* Heads times unembedding, for every place of the patch: [4K][D] · [D][D], and what the unembedding's bias becomes. */
+static void multiply_head(loader_t *loader, const toto1_config_t *config, output_t *output)
 {
     int64_t rows = 4 * config->components, width = config->width;
-    buffers_t buffers = {.backend = backend};
-    backend_tensor_t heads = buffers_take(&buffers, "heads", BACKEND_F32, DIMS(rows, width));
-    backend_tensor_t product = buffers_take(&buffers, "product", BACKEND_F32, DIMS(rows, width));
-    backend_weight_t unembed = {buffers_take(&buffers, "unembed", BACKEND_F32, DIMS(width, width))};
-    int rc = buffers.rc;
 
-    if (rc == MODEL_OK)
-        rc = backend_write(backend, &heads, output->heads);
-    for (int64_t p = 0; rc == BACKEND_OK && p < config->patch; p++) {
-        const float *from = output->unembed + p * width * width;
-
-        for (int64_t i = 0; i < width; i++)
-            for (int64_t j = 0; j < width; j++)
-                transposed[j * width + i] = from[i * width + j];
-        if ((rc = backend_write(backend, &unembed.tensor, transposed)) == BACKEND_OK &&
-            (rc = backend_linear(backend, &(backend_linear_t){.x = heads, .rows = rows, .weight = &unembed, .y = product})) ==
-                BACKEND_OK)
-            rc = backend_read(backend, &product, output->head + p * rows * width);
+    for (int64_t p = 0; loader->rc == MODEL_OK && p < config->patch; p++) {
+        loader_product(loader, rows, width, width, output->heads, output->unembed + p * width * width,
+                       output->head + p * rows * width);
         for (int64_t r = 0; r < rows; r++) {
             double sum = output->heads_bias[r];
 
@@ -213,9 +168,6 @@ static int multiply_head(backend_t *backend, const toto1_config_t *config, const
             output->head_bias[p * rows + r] = (float)sum;
         }
     }
-    rc = buffers.rc < 0 ? buffers.rc : model_backend_error(rc);
-    buffers_close(&buffers);
-    return rc;
 }
 
 /* The official model unembeds the last token into P·D features, then applies four linear heads to each D of them. Nothing stands between
@@ -225,17 +177,12 @@ static void load_head(loader_t *loader, model_t *model)
 {
     const toto1_config_t *config = &model->config;
     int64_t rows = config->patch * 4 * config->components, width = config->width;
-    float *transposed = malloc((size_t)(width * width) * sizeof *transposed);
     output_t output = {0};
 
     read_output(loader, config, &output);
-    if (loader->rc == MODEL_OK && transposed == NULL)
-        loader->rc = error_set(MODEL_ERR_MEMORY, "output heads: out of memory");
-    if (loader->rc == MODEL_OK)
-        loader->rc = multiply_head(loader->backend, config, &output, transposed);
+    multiply_head(loader, config, &output);
     loader_upload(loader, "output heads", loader->precision, DIMS(rows, width), output.head, &model->head);
     loader_upload(loader, "output heads", BACKEND_F32, DIMS(rows), output.head_bias, &model->head_bias);
-    free(transposed);
     free(output.unembed);
     free(output.unembed_bias);
     free(output.heads);
@@ -244,87 +191,47 @@ static void load_head(loader_t *loader, model_t *model)
     free(output.head_bias);
 }
 
-static int load_weights(model_t *model, const checkpoint_t *checkpoint)
-{
-    const toto1_config_t *config = &model->config;
-    loader_t loader;
+/* ---- the whole ----------------------------------------------------------------------------------------------------------------- */
 
-    if (checkpoint_find(checkpoint, "model.target_variate_label") != NULL)
-        return error_set(MODEL_ERR_CHECKPOINT,
-                         "tensor model.target_variate_label: checkpoints that were fine-tuned with variate labels "
-                         "are not supported yet");
-    if (loader_open(&loader, model->base.backend, checkpoint, model->precision) < 0)
-        return loader.rc;
-    loader_weight(&loader, &model->embed, DIMS(config->width, config->patch), "model.patch_embed.projection.weight");
-    loader_weight(&loader, &model->embed_bias, DIMS(config->width), "model.patch_embed.projection.bias");
+void toto1_load(model_t *model, loader_t *loader)
+{
+    toto1_config_t *config = &model->config;
+
+    read_sizes(loader, config);
+    read_layout(loader, config);
+    read_classes(loader, config);
+    if (loader->rc == MODEL_OK && checkpoint_find(loader->checkpoint, "model.target_variate_label") != NULL)
+        loader->rc = error_set(MODEL_ERR_CHECKPOINT,
+                               "tensor model.target_variate_label: checkpoints that were fine-tuned with variate labels "
+                               "are not supported yet");
+    model->layers = loader_calloc(loader, config->layers, sizeof *model->layers);
+    model->dir = strdup(checkpoint_path(loader->checkpoint));
+    if (loader->rc == MODEL_OK && model->dir == NULL)
+        loader->rc = error_set(MODEL_ERR_MEMORY, "out of memory");
+    if (loader->rc < 0)
+        return;
+    loader_weight(loader, &model->embed, DIMS(config->width, config->patch), "model.patch_embed.projection.weight");
+    loader_weight(loader, &model->embed_bias, DIMS(config->width), "model.patch_embed.projection.bias");
     for (int64_t i = 0; i < config->layers; i++)
-        load_layer(&loader, config, i, &model->layers[i]);
-    load_head(&loader, model);
-    loader_ignore(&loader, ".rotary_emb."); /* buffers that some versions save; computed here */
-    model->parameters = loader.parameters;
-    return loader_close(&loader);
+        load_layer(loader, config, i, &model->layers[i]);
+    load_head(loader, model);
+    loader_ignore(loader, ".rotary_emb."); /* buffers that some versions save; computed here */
 }
 
 void toto1_unload(model_t *model)
 {
-    backend_t *backend = model->base.backend;
-
-    for (int64_t i = 0; model->layers != NULL && i < model->config.layers; i++) {
-        toto1_layer_t *layer = &model->layers[i];
-        backend_weight_t *weights[] = {&layer->norm1, &layer->qkv,     &layer->qkv_bias,     &layer->wo,   &layer->wo_bias,
-                                       &layer->norm2, &layer->gate_up, &layer->gate_up_bias, &layer->down, &layer->down_bias};
-        for (size_t w = 0; w < sizeof weights / sizeof *weights; w++)
-            backend_weight_free(backend, weights[w]);
-    }
-    backend_weight_free(backend, &model->embed);
-    backend_weight_free(backend, &model->embed_bias);
-    backend_weight_free(backend, &model->head);
-    backend_weight_free(backend, &model->head_bias);
-    backend_weight_free(backend, &model->unembed);
-    backend_weight_free(backend, &model->unembed_bias);
     free(model->layers);
     free(model->dir);
-    free(model);
-}
-
-int toto1_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out)
-{
-    size_t before = backend_allocated_bytes(backend);
-    toto1_config_t config = {0};
-    model_t *model;
-    int rc = read_config(checkpoint, &config);
-
-    if (rc < 0)
-        return rc;
-    if ((model = calloc(1, sizeof *model)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "out of memory");
-    model->base = (model_base_t){.family = &toto1_family, .backend = backend};
-    model->config = config;
-    model->precision = precision;
-    model->layers = calloc((size_t)config.layers, sizeof *model->layers);
-    model->dir = strdup(checkpoint_path(checkpoint));
-    rc = model->layers != NULL && model->dir != NULL ? load_weights(model, checkpoint)
-                                                     : error_set(MODEL_ERR_MEMORY, "out of memory");
-    if (rc < 0) {
-        toto1_unload(model);
-        return rc;
-    }
-    model->weight_bytes = backend_allocated_bytes(backend) - before;
-    *out = model;
-    return MODEL_OK;
 }
 
 void toto1_info(const model_t *model, model_info_t *out)
 {
-    *out = (model_info_t){.family = toto1_family.name,
-                          .parameters = model->parameters,
-                          .weight_bytes = model->weight_bytes,
-                          .patch = (uint32_t)model->config.patch,
-                          .samples = true,
-                          .variates = true,
-                          .exogenous = true,
-                          .quantiles_without_samples = true,
-                          .exact_horizon_most = (uint32_t)model->config.patch};
+    out->patch = (uint32_t)model->config.patch;
+    out->samples = true;
+    out->variates = true;
+    out->exogenous = true;
+    out->quantiles_without_samples = true;
+    out->exact_horizon_most = (uint32_t)model->config.patch;
 }
 
 int toto1_load_unembed(model_t *model)
@@ -337,7 +244,7 @@ int toto1_load_unembed(model_t *model)
         return MODEL_OK;
     if (checkpoint_open(model->dir, &checkpoint) < 0)
         return MODEL_ERR_CHECKPOINT;
-    if (loader_open(&loader, model->base.backend, checkpoint, model->precision) == MODEL_OK) {
+    if (loader_open(&loader, &model->base, checkpoint) == MODEL_OK) {
         loader_weight(&loader, &model->unembed, DIMS(outputs, width), "model.unembed.weight");
         loader_weight(&loader, &model->unembed_bias, DIMS(outputs), "model.unembed.bias");
         loader_ignore(&loader, ""); /* the rest is up already */

@@ -310,6 +310,7 @@ static int toto2_forecast(model_state_t *state)
 const model_family_t toto2_family = {
     .name = "toto2",
     .matches = toto2_matches,
+    .model_bytes = sizeof(model_t),
     .load = toto2_load,
     .unload = toto2_unload,
     .info = toto2_info,

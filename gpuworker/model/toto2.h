@@ -33,7 +33,7 @@ static inline int64_t toto2_block_width(const toto2_config_t *config)
 }
 
 bool toto2_matches(const checkpoint_t *checkpoint);
-int toto2_read_config(const checkpoint_t *checkpoint, toto2_config_t *config);
+void toto2_read_config(loader_t *loader, toto2_config_t *config);
 
 /* ---- weights (toto2_load.c) ------------------------------------------------------------------------------------------------------- */
 
@@ -59,16 +59,13 @@ typedef struct {
 struct model {
     model_base_t base;
     toto2_config_t config;
-    backend_dtype_t precision;
-    int64_t parameters;
-    size_t weight_bytes;
     toto2_linear_t embed_in, embed_out; /* [R][2·P], [D][R + 2·P] */
     toto2_layer_t *layers;
     toto2_linear_t head_in, head_skip, head_out; /* [R][D], [P·9][D], [P·9][R] */
     float head_eps;
 };
 
-int toto2_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out);
+void toto2_load(model_t *model, loader_t *loader);
 void toto2_unload(model_t *model);
 void toto2_info(const model_t *model, model_info_t *out);
 void toto2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *out);

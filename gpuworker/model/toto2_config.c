@@ -1,7 +1,5 @@
 /* Toto 2.0's config.json: as published, and the other switches that the official code has. */
-#include <string.h>
-
-#include "base/error.h"
+#include "gpuworker/model/parts_load.h"
 #include "gpuworker/model/toto2.h"
 
 enum { LAYERS_MOST = 256 };
@@ -12,88 +10,66 @@ bool toto2_matches(const checkpoint_t *checkpoint)
            checkpoint_config_has(checkpoint, "num_variate_layers_per_group") && checkpoint_config_has(checkpoint, "patch_size");
 }
 
-static int wrong_config(const char *key, const char *is, const char *expected)
+static void read_sizes(loader_t *loader, toto2_config_t *config)
 {
-    return error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is %s, expected %s", key, is, expected);
+    int64_t value_dim, output_patches = 1;
+
+    loader_config_i64(loader, "patch_size", 1, 4096, &config->patch);
+    loader_config_i64(loader, "d_model", 4, 65536, &config->width);
+    loader_config_i64(loader, "num_heads", 1, 1024, &config->heads);
+    loader_config_i64(loader, "num_layers", 1, LAYERS_MOST, &config->layers);
+    if (loader->rc < 0)
+        return;
+    config->hidden = (config->width * 8 / 3 + 7) / 8 * 8;
+    config->key_heads = config->heads;
+    config->head_dim = config->width / config->heads;
+    loader_optional_i64(loader, "d_ff", 1, 1 << 20, &config->hidden);
+    loader_optional_i64(loader, "num_groups", 1, 1024, &config->key_heads);
+    loader_optional_i64(loader, "qk_dim", 1, 4096, &config->head_dim);
+    value_dim = config->head_dim;
+    loader_optional_i64(loader, "v_dim", 1, 4096, &value_dim);
+    loader_optional_i64(loader, "num_output_patches", 1, 4096, &output_patches);
+    loader_expect(loader, config->heads % config->key_heads == 0, "num_groups", "no divisor of num_heads", "one");
+    loader_expect(loader, config->head_dim % 4 == 0, "qk_dim", "no multiple of 4", "one: half of it is rotated, in pairs");
+    loader_expect(loader, value_dim == config->head_dim, "v_dim", "not qk_dim", "heads of one size");
+    loader_expect(loader, output_patches == 1, "num_output_patches", "not 1", "1");
 }
 
-/* A key that may be missing or null. */
-static int optional_i64(const checkpoint_t *checkpoint, const char *key, int64_t most, int64_t otherwise, int64_t *out)
+static void read_layout(loader_t *loader, toto2_config_t *config)
 {
-    *out = otherwise;
-    return checkpoint_config_has(checkpoint, key) ? checkpoint_config_i64(checkpoint, key, 1, most, out) : CHECKPOINT_OK;
+    loader_config_i64(loader, "layer_group_size", 1, LAYERS_MOST, &config->group);
+    loader_config_i64(loader, "num_variate_layers_per_group", 0, LAYERS_MOST, &config->variate_layers);
+    loader_config_bool(loader, "variate_layer_first", &config->variate_first);
+    if (loader->rc < 0)
+        return;
+    loader_expect(loader, config->layers % config->group == 0, "layer_group_size", "no divisor of num_layers", "one");
+    loader_expect(loader, config->variate_layers <= config->group, "num_variate_layers_per_group", "more than layer_group_size",
+                  "at most that");
 }
 
-static int optional_bool(const checkpoint_t *checkpoint, const char *key, bool otherwise, bool *out)
+static void read_switches(loader_t *loader, toto2_config_t *config)
 {
-    *out = otherwise;
-    return checkpoint_config_has(checkpoint, key) ? checkpoint_config_bool(checkpoint, key, out) : CHECKPOINT_OK;
-}
-
-static int read_sizes(const checkpoint_t *checkpoint, toto2_config_t *config)
-{
-    int64_t value_dim, output_patches;
-
-    if (checkpoint_config_i64(checkpoint, "patch_size", 1, 4096, &config->patch) < 0 ||
-        checkpoint_config_i64(checkpoint, "d_model", 4, 65536, &config->width) < 0 ||
-        checkpoint_config_i64(checkpoint, "num_heads", 1, 1024, &config->heads) < 0 ||
-        checkpoint_config_i64(checkpoint, "num_layers", 1, LAYERS_MOST, &config->layers) < 0 ||
-        optional_i64(checkpoint, "d_ff", 1 << 20, (config->width * 8 / 3 + 7) / 8 * 8, &config->hidden) < 0 ||
-        optional_i64(checkpoint, "num_groups", 1024, config->heads, &config->key_heads) < 0 ||
-        optional_i64(checkpoint, "qk_dim", 4096, config->width / config->heads, &config->head_dim) < 0 ||
-        optional_i64(checkpoint, "v_dim", 4096, config->head_dim, &value_dim) < 0 ||
-        optional_i64(checkpoint, "num_output_patches", 4096, 1, &output_patches) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (config->heads % config->key_heads != 0)
-        return wrong_config("num_groups", "no divisor of num_heads", "one");
-    if (config->head_dim % 4 != 0)
-        return wrong_config("qk_dim", "no multiple of 4", "one: half of it is rotated, in pairs");
-    if (value_dim != config->head_dim)
-        return wrong_config("v_dim", "not qk_dim", "heads of one size");
-    if (output_patches != 1)
-        return wrong_config("num_output_patches", "not 1", "1");
-    return MODEL_OK;
-}
-
-static int read_layout(const checkpoint_t *checkpoint, toto2_config_t *config)
-{
-    if (checkpoint_config_i64(checkpoint, "layer_group_size", 1, LAYERS_MOST, &config->group) < 0 ||
-        checkpoint_config_i64(checkpoint, "num_variate_layers_per_group", 0, LAYERS_MOST, &config->variate_layers) < 0 ||
-        checkpoint_config_bool(checkpoint, "variate_layer_first", &config->variate_first) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (config->layers % config->group != 0)
-        return wrong_config("layer_group_size", "no divisor of num_layers", "one");
-    if (config->variate_layers > config->group)
-        return wrong_config("num_variate_layers_per_group", "more than layer_group_size", "at most that");
-    return MODEL_OK;
-}
-
-static int read_switches(const checkpoint_t *checkpoint, toto2_config_t *config)
-{
-    bool pre_norm;
+    bool pre_norm = true;
 
     config->eps = 5e-5;
-    if ((checkpoint_config_has(checkpoint, "norm_eps") && checkpoint_config_f64(checkpoint, "norm_eps", &config->eps) < 0) ||
-        optional_bool(checkpoint, "attn_bias", false, &config->attention_bias) < 0 ||
-        optional_bool(checkpoint, "mlp_bias", false, &config->mlp_bias) < 0 ||
-        optional_bool(checkpoint, "norm_include_weight", false, &config->norm_weight) < 0 ||
-        optional_bool(checkpoint, "qk_norm", true, &config->head_norm) < 0 ||
-        optional_bool(checkpoint, "qk_norm_include_weight", config->norm_weight, &config->head_norm_weight) < 0 ||
-        optional_bool(checkpoint, "per_dim_scale", false, &config->per_dim_scale) < 0 ||
-        optional_bool(checkpoint, "use_xpos", false, &config->xpos) < 0 ||
-        optional_bool(checkpoint, "pre_norm", true, &pre_norm) < 0)
-        return MODEL_ERR_CHECKPOINT;
-    if (config->eps <= 0)
-        return wrong_config("norm_eps", "not positive", "a positive number");
-    return pre_norm ? MODEL_OK : wrong_config("pre_norm", "false", "true");
+    config->head_norm = true;
+    loader_optional_f64(loader, "norm_eps", &config->eps);
+    loader_optional_bool(loader, "attn_bias", &config->attention_bias);
+    loader_optional_bool(loader, "mlp_bias", &config->mlp_bias);
+    loader_optional_bool(loader, "norm_include_weight", &config->norm_weight);
+    loader_optional_bool(loader, "qk_norm", &config->head_norm);
+    config->head_norm_weight = config->norm_weight;
+    loader_optional_bool(loader, "qk_norm_include_weight", &config->head_norm_weight);
+    loader_optional_bool(loader, "per_dim_scale", &config->per_dim_scale);
+    loader_optional_bool(loader, "use_xpos", &config->xpos);
+    loader_optional_bool(loader, "pre_norm", &pre_norm);
+    loader_expect(loader, config->eps > 0, "norm_eps", "not positive", "a positive number");
+    loader_expect(loader, pre_norm, "pre_norm", "false", "true");
 }
 
-int toto2_read_config(const checkpoint_t *checkpoint, toto2_config_t *config)
+void toto2_read_config(loader_t *loader, toto2_config_t *config)
 {
-    int rc;
-
-    *config = (toto2_config_t){0};
-    if ((rc = read_sizes(checkpoint, config)) < 0 || (rc = read_layout(checkpoint, config)) < 0)
-        return rc;
-    return read_switches(checkpoint, config);
+    read_sizes(loader, config);
+    read_layout(loader, config);
+    read_switches(loader, config);
 }

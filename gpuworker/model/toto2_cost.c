@@ -16,7 +16,7 @@ static double call_weight_bytes(const model_t *model, bool single)
         matrices += (alone ? width * width : 4 * inner * width) + 3 * hidden * width;
         vectors += (c->attention_bias ? width + (alone ? 0 : 3 * inner) : 0) + (c->mlp_bias ? width + 2 * hidden : 0);
     }
-    return matrices * (double)backend_dtype_bytes(model->precision) + vectors * sizeof(float);
+    return matrices * (double)backend_dtype_bytes(model->base.precision) + vectors * sizeof(float);
 }
 
 /* Products of one layer, of `tokens` up to its attention and `after` from there on. */
@@ -58,7 +58,7 @@ void toto2_cost(const model_t *model, const model_shape_t *shape, model_cost_t *
             if (!variates) {
                 out->flops += rows * 4 * inner * pairs;
                 if (block < steps)
-                    out->cache_bytes += rows * 2 * inner * (seen + kept) * (double)backend_dtype_bytes(model->precision);
+                    out->cache_bytes += rows * 2 * inner * (seen + kept) * (double)backend_dtype_bytes(model->base.precision);
             } else if (!single) {
                 out->flops += rows * tokens * 4 * inner * shape->variates;
             }

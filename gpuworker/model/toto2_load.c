@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
+#include "gpuworker/model/parts_load.h"
 #include "gpuworker/model/toto2.h"
 
 static const double SILU_GAIN = 1.7667829990386963; /* 1 / the deviation of silu(x), x standard normal (library unit_scaling) */
@@ -66,12 +66,10 @@ static void dense_upload(loader_t *loader, const dense_t *dense, const char *lab
 /* An all-zero one of that size. */
 static dense_t dense_new(loader_t *loader, int64_t rows, int64_t columns, bool has_bias)
 {
-    dense_t dense = {.rows = rows, .columns = columns, .weight = calloc((size_t)(rows * columns), sizeof(float))};
+    dense_t dense = {.rows = rows, .columns = columns, .weight = loader_calloc(loader, rows * columns, sizeof(float))};
 
     if (has_bias)
-        dense.bias = calloc((size_t)rows, sizeof(float));
-    if (loader->rc == MODEL_OK && (dense.weight == NULL || (has_bias && dense.bias == NULL)))
-        loader->rc = error_set(MODEL_ERR_MEMORY, "weights: out of memory");
+        dense.bias = loader_calloc(loader, rows, sizeof(float));
     return dense;
 }
 
@@ -155,9 +153,7 @@ static float *read_query_scale(loader_t *loader, const toto2_config_t *config, c
             scale[j] = (float)((fmax((double)scale[j], 0) + log1p(exp(-fabs((double)scale[j])))) / log(2));
         return scale;
     }
-    scale = malloc((size_t)config->head_dim * sizeof *scale);
-    if (scale == NULL && loader->rc == MODEL_OK)
-        loader->rc = error_set(MODEL_ERR_MEMORY, "weights: out of memory");
+    scale = loader_calloc(loader, config->head_dim, sizeof *scale);
     for (int64_t j = 0; scale != NULL && j < config->head_dim; j++)
         scale[j] = 1;
     return scale;
@@ -207,35 +203,6 @@ static dense_t read_qkv(loader_t *loader, const toto2_config_t *config, const ch
     return to;
 }
 
-/* product [rows][columns] = left · right, on the device. */
-static int multiply_matrices(backend_t *backend, const dense_t *left, const float *right, int64_t columns, float *product)
-{
-    int64_t inner = left->columns;
-    buffers_t buffers = {.backend = backend};
-    backend_tensor_t x = buffers_take(&buffers, "left", BACKEND_F32, DIMS(left->rows, inner));
-    backend_tensor_t y = buffers_take(&buffers, "product", BACKEND_F32, DIMS(left->rows, columns));
-    backend_weight_t weight = {buffers_take(&buffers, "right", BACKEND_F32, DIMS(columns, inner))};
-    float *transposed = malloc((size_t)(columns * inner) * sizeof *transposed);
-    int rc = buffers.rc;
-
-    if (rc == MODEL_OK && transposed == NULL)
-        rc = error_set(MODEL_ERR_MEMORY, "weights: out of memory");
-    if (rc == MODEL_OK) {
-        for (int64_t i = 0; i < inner; i++)
-            for (int64_t j = 0; j < columns; j++)
-                transposed[j * inner + i] = right[i * columns + j];
-        if ((rc = backend_write(backend, &x, left->weight)) == BACKEND_OK &&
-            (rc = backend_write(backend, &weight.tensor, transposed)) == BACKEND_OK &&
-            (rc = backend_linear(backend, &(backend_linear_t){.x = x, .rows = left->rows, .weight = &weight, .y = y})) ==
-                BACKEND_OK)
-            rc = backend_read(backend, &y, product);
-        rc = model_backend_error(rc);
-    }
-    free(transposed);
-    buffers_close(&buffers);
-    return rc;
-}
-
 /* A variate that is alone attends to itself with weight 1: attention is its values, and the two products are one. */
 static void load_alone(loader_t *loader, const dense_t *qkv, const dense_t *out, toto2_layer_t *layer)
 {
@@ -243,7 +210,7 @@ static void load_alone(loader_t *loader, const dense_t *qkv, const dense_t *out,
     dense_t alone = dense_new(loader, width, width, out->bias != NULL);
 
     if (loader->rc == MODEL_OK)
-        loader->rc = multiply_matrices(loader->backend, out, qkv->weight + 2 * inner * width, width, alone.weight);
+        loader_product(loader, width, inner, width, out->weight, qkv->weight + 2 * inner * width, alone.weight);
     for (int64_t row = 0; loader->rc == MODEL_OK && out->bias != NULL && row < width; row++) {
         double sum = (double)out->bias[row];
 
@@ -322,86 +289,37 @@ static void load_mlp(loader_t *loader, const toto2_config_t *config, const char 
 
 /* ---- the whole ----------------------------------------------------------------------------------------------------------------------- */
 
-static int load_weights(model_t *model, const checkpoint_t *checkpoint)
+void toto2_load(model_t *model, loader_t *loader)
 {
+    toto2_config_t *config = &model->config;
     double scale = 1;
-    loader_t loader;
 
-    if (loader_open(&loader, model->base.backend, checkpoint, model->precision) < 0)
-        return loader.rc;
-    load_embedding(&loader, model);
-    for (int64_t i = 0; i < model->config.layers; i++) {
+    toto2_read_config(loader, config);
+    model->layers = loader_calloc(loader, config->layers, sizeof *model->layers);
+    if (loader->rc < 0)
+        return;
+    load_embedding(loader, model);
+    for (int64_t i = 0; i < config->layers; i++) {
         toto2_layer_t *layer = &model->layers[i];
         char name[48];
 
         snprintf(name, sizeof name, "transformer.layers.%d", (int)i);
-        load_attention(&loader, &model->config, name, i, &scale, layer);
-        load_mlp(&loader, &model->config, name, &scale, layer);
+        load_attention(loader, config, name, i, &scale, layer);
+        load_mlp(loader, config, name, &scale, layer);
         layer->scale = (float)scale;
     }
-    load_head(&loader, model, scale);
-    model->parameters = loader.parameters;
-    return loader_close(&loader);
-}
-
-static void free_linear(backend_t *backend, toto2_linear_t *linear)
-{
-    backend_weight_free(backend, &linear->weight);
-    backend_weight_free(backend, &linear->bias);
+    load_head(loader, model, scale);
 }
 
 void toto2_unload(model_t *model)
 {
-    backend_t *backend = model->base.backend;
-    toto2_linear_t *ends[] = {&model->embed_in, &model->embed_out, &model->head_in, &model->head_skip, &model->head_out};
-
-    for (int64_t i = 0; model->layers != NULL && i < model->config.layers; i++) {
-        toto2_layer_t *layer = &model->layers[i];
-        toto2_linear_t *linears[] = {&layer->qkv, &layer->out, &layer->alone, &layer->gate_up, &layer->down};
-
-        for (size_t l = 0; l < sizeof linears / sizeof *linears; l++)
-            free_linear(backend, linears[l]);
-        backend_weight_free(backend, &layer->q_norm);
-        backend_weight_free(backend, &layer->k_norm);
-    }
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        free_linear(backend, ends[i]);
     free(model->layers);
-    free(model);
-}
-
-int toto2_load(backend_t *backend, const checkpoint_t *checkpoint, backend_dtype_t precision, model_t **out)
-{
-    size_t before = backend_allocated_bytes(backend);
-    toto2_config_t config;
-    model_t *model;
-    int rc = toto2_read_config(checkpoint, &config);
-
-    if (rc < 0)
-        return rc;
-    if ((model = calloc(1, sizeof *model)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "out of memory");
-    model->base = (model_base_t){.family = &toto2_family, .backend = backend};
-    model->config = config;
-    model->precision = precision;
-    model->layers = calloc((size_t)config.layers, sizeof *model->layers);
-    rc = model->layers != NULL ? load_weights(model, checkpoint) : error_set(MODEL_ERR_MEMORY, "out of memory");
-    if (rc < 0) {
-        toto2_unload(model);
-        return rc;
-    }
-    model->weight_bytes = backend_allocated_bytes(backend) - before;
-    *out = model;
-    return MODEL_OK;
 }
 
 void toto2_info(const model_t *model, model_info_t *out)
 {
-    *out = (model_info_t){.family = toto2_family.name,
-                          .parameters = model->parameters,
-                          .weight_bytes = model->weight_bytes,
-                          .patch = (uint32_t)model->config.patch,
-                          .variates = true,
-                          .exogenous = true,
-                          .quantiles_without_samples = true};
+    out->patch = (uint32_t)model->config.patch;
+    out->variates = true;
+    out->exogenous = true;
+    out->quantiles_without_samples = true;
 }

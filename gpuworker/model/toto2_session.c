@@ -143,7 +143,7 @@ static void take_caches(model_state_t *state)
     const toto2_config_t *config = &state->model->config;
     int64_t tokens = toto2_call(state, 0).tokens, heads = config->heads, d = config->head_dim;
     int64_t tail = (state->calls - 1) * state->block + toto2_call(state, state->calls - 1).block;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     for (int64_t i = 0; i < config->layers; i++) {
         backend_kv_t *kv = &state->kv[i];
@@ -193,7 +193,7 @@ static void take_work(model_state_t *state)
     buffers_t *buffers = &state->buffers;
     int64_t rows = state->rows, most = tokens_most(state), tokens = rows * most, inner = config->heads * config->head_dim;
     int64_t predicted = rows * state->block;
-    backend_dtype_t dtype = state->model->precision;
+    backend_dtype_t dtype = state->model->base.precision;
 
     state->wide = buffers_take(buffers, "patches", dtype, DIMS(tokens, toto2_block_width(config) + 2 * config->patch));
     state->loc = buffers_take(buffers, "patch loc", BACKEND_F32, DIMS(rows, most));
@@ -248,8 +248,6 @@ static int check_shape(const model_t *model, const model_shape_t *shape)
 {
     int64_t patch = model->config.patch;
 
-    if (shape->precision != model->precision)
-        return error_set(MODEL_ERR_SHAPE, "toto2: the session's precision is not the one that the model was loaded with");
     if (shape->options.decode_block % patch != 0)
         return error_set(MODEL_ERR_SHAPE, "toto2: decode_block is %u, expected a multiple of the patch, %lld",
                          shape->options.decode_block, (long long)patch);

@@ -147,7 +147,7 @@ int score_models_run(backtest_t *backtest, uint32_t forecaster, model_t *model, 
     uint32_t batch, samples;
     int rc;
 
-    model_family(model)->info(model, &info);
+    model_info(model, &info);
     if (info.whole_bars) {
         run.variates = SERIES_FIELDS;
         run.target = (uint32_t)backtest->set.field;

@@ -125,7 +125,7 @@ static int open_model(stress_t *stress, uint32_t index)
     if (rc == 0)
         rc = model_load(stress->cpu, plan->path, BACKEND_F32, &stress->reference[index], revision);
     if (rc == 0)
-        model_family(stress->model[index])->info(stress->model[index], &info);
+        model_info(stress->model[index], &info);
     for (uint32_t i = 0; rc == 0 && i < plan->shape_count; i++) {
         model_shape_t shape = plan->shapes[i];
 

@@ -21,7 +21,7 @@ int verify_ask_levels(const verify_case_t *run, model_shape_t *shape)
     model_info_t info;
     size_t count;
 
-    model_family(run->model)->info(run->model, &info);
+    model_info(run->model, &info);
     count = info.level_count;
     if (asked == NULL || asked->elements > MODEL_QUANTILES_MOST || count > MODEL_QUANTILES_MOST)
         return error_set(-1, "a case needs the expected interp_levels, at most %d", MODEL_QUANTILES_MOST);
@@ -61,7 +61,7 @@ int verify_order_levels(verify_case_t *run, const char *prediction, const char *
     model_info_t info;
     int64_t horizon, queries;
 
-    model_family(run->model)->info(run->model, &info);
+    model_info(run->model, &info);
     if (given == NULL || between == NULL || asked == NULL || given->tensor->rank != 3 || given->tensor->dim[1] != info.level_count)
         return error_set(-1, "a case needs the expected %s [rows,%u,H], %s and interp_levels", prediction, info.level_count,
                          interpolated);
@@ -133,7 +133,7 @@ int verify_levels(verify_case_t *run, const session_t *session, const char *pred
         free(units);
         return error_set(-1, "out of memory");
     }
-    model_family(run->model)->info(run->model, &info);
+    model_info(run->model, &info);
     for (int64_t i = 0; i < rows * levels; i++) {
         units[i] = unit_of(scale, row + i / levels);
         memcpy(values + i * horizon, quantiles_at(session, session_row(run, row + i / levels), info.levels[i % levels]),

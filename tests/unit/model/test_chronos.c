@@ -290,7 +290,7 @@ static void a_longer_context_is_cut_to_the_models(void **state)
         session_t *session;
         model_info_t info;
 
-        model_family(models[m])->info(models[m], &info);
+        model_info(models[m], &info);
         shape.context = info.context_most + 1;
         session = open_session(m, &shape);
         assert_int_equal(session_shape(session)->context, info.context_most);
@@ -307,10 +307,10 @@ static void the_tiny_models_have_the_parameters_that_they_should(void **state)
     model_info_t info;
 
     (void)state;
-    model_family(models[CHRONOS_BOLT])->info(models[CHRONOS_BOLT], &info);
+    model_info(models[CHRONOS_BOLT], &info);
     assert_int_equal(info.parameters, 8652672); /* "8.65M", as published */
     assert_int_equal(info.level_count, 9);
-    model_family(models[CHRONOS2])->info(models[CHRONOS2], &info);
+    model_info(models[CHRONOS2], &info);
     assert_int_equal(info.level_count, 21);
     assert_true(info.levels[10] == 0.5f);
 }

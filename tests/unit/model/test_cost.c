@@ -26,7 +26,7 @@ static model_t tiny(backend_dtype_t precision)
                                 .components = 4,
                                 .space_every = 4,
                                 .space_first = false},
-                     .precision = precision};
+                     .base.precision = precision};
 }
 
 /* 3 tokens in, 3 passes; 6 rows and 30 paths. */
@@ -99,7 +99,7 @@ static void one_pass_reads_what_a_loaded_model_holds(void **state)
     assert_int_equal(backend_open(&(backend_options_t){.kind = BACKEND_CPU}, &backend), 0);
     assert_int_equal(model_load(backend, dir, BACKEND_F32, &model, revision), 0);
     short_shape.horizon = 16;
-    model_family(model)->info(model, &info);
+    model_info(model, &info);
     model_family(model)->cost(model, &short_shape, &cost);
     assert_int_equal((int64_t)cost.weight_bytes, (int64_t)info.weight_bytes);
     model_unload(model);

@@ -172,12 +172,32 @@ static void the_tokenizer_may_lie_beside_the_model_under_its_published_name(void
     assert_non_null(strstr(error_text(), "Kronos-Tokenizer-base"));
 }
 
+static void the_revision_speaks_for_the_tokenizer_too(void **state)
+{
+    static const damage_t harmless = {.from = "\"beta\": 0.05", .to = "\"beta\": 0.06"};
+    char copy[80], copy_tokenizer[96], revision[3][17];
+    model_t *loaded;
+
+    (void)state;
+    snprintf(copy, sizeof copy, "%s/revision", root);
+    snprintf(copy_tokenizer, sizeof copy_tokenizer, "%s/tokenizer", copy);
+    copy_checkpoint(dir, copy, NULL);
+    for (int i = 0; i < 3; i++) {
+        copy_checkpoint(tokenizer, copy_tokenizer, i == 1 ? &harmless : NULL);
+        assert_int_equal(model_load(backend, copy, BACKEND_F32, &loaded, revision[i]), MODEL_OK);
+        assert_int_equal(strlen(revision[i]), 16);
+        model_unload(loaded);
+    }
+    assert_string_not_equal(revision[0], revision[1]);
+    assert_string_equal(revision[0], revision[2]);
+}
+
 static void info_tells_what_it_takes_and_gives(void **state)
 {
     model_info_t info;
 
     (void)state;
-    model_family(model)->info(model, &info);
+    model_info(model, &info);
     assert_string_equal(info.family, "kronos");
     assert_true(info.samples && info.calendar && info.whole_bars && !info.exogenous && info.parameters > 0 &&
                 info.weight_bytes > 0);
@@ -195,7 +215,7 @@ static void created_checkpoints_have_the_published_sizes(void **state)
     snprintf(path, sizeof path, "%s/mini", root);
     assert_int_equal(kronos_create("mini", 1, path), MODEL_OK);
     assert_int_equal(model_load(backend, path, BACKEND_F32, &mini, revision), MODEL_OK);
-    model_family(mini)->info(mini, &info);
+    model_info(mini, &info);
     /* Kronos-mini and Kronos-Tokenizer-2k; of the latter, 10 · 256 + 256 are for training only, and are not loaded */
     assert_int_equal(info.parameters, 4108032 + 3958042 - 2816);
     model_unload(mini);
@@ -440,6 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(damaged_checkpoints_are_refused_by_name),
+        cmocka_unit_test(the_revision_speaks_for_the_tokenizer_too),
         cmocka_unit_test(the_tokenizer_may_lie_beside_the_model_under_its_published_name),
         cmocka_unit_test(info_tells_what_it_takes_and_gives),
         cmocka_unit_test(created_checkpoints_have_the_published_sizes),

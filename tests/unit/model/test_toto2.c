@@ -407,7 +407,7 @@ static void the_cost_counts_every_weight_once_a_call(void **state)
     model_info_t info;
 
     (void)state;
-    toto2_family.info(model, &info);
+    model_info(model, &info);
     toto2_family.cost(model, &shape, &once);
     toto2_family.cost(model, &many, &batch);
     shape.options.decode_block = PATCH;
