@@ -60,7 +60,7 @@ static bool try_shape(backend_t *backend, model_t *model, const model_shape_t *a
         return false;
     }
     size_t bytes = backend_allocated_bytes(backend) - before;
-    model_family(model)->close(state);
+    model_close(model, state);
     backend_memory(backend, &free_bytes, &total_bytes);
     printf(" %10.1f %s, %zu more beside it\n", (double)bytes / MB, bytes <= free_bytes ? "yes" : "no",
            bytes <= free_bytes ? free_bytes / bytes - 1 : 0);

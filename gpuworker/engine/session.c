@@ -61,9 +61,15 @@ static int enqueue(session_t *session)
     return rc < 0 ? session_error(rc) : SESSION_OK;
 }
 
+static void prepare(session_t *session)
+{
+    if (session->family->prepare != NULL)
+        session->family->prepare(session->state);
+}
+
 static int start(session_t *session)
 {
-    session->family->prepare(session->state);
+    prepare(session);
     return enqueue(session);
 }
 
@@ -82,7 +88,7 @@ static int run_timed(session_t *session, int64_t *device_ns)
 {
     int rc = SESSION_OK;
 
-    session->family->prepare(session->state);
+    prepare(session);
     if (session->graph != NULL)
         rc = enqueue(session);
     if (rc == SESSION_OK)
@@ -301,7 +307,7 @@ void session_close(session_t *session)
     if (session == NULL)
         return;
     backend_graph_free(session->backend, session->graph);
-    session->family->close(session->state);
+    model_close(session->model, session->state);
     free(session);
 }
 

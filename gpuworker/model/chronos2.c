@@ -18,7 +18,6 @@
 #include "gpuworker/model/chronos2_state.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -92,16 +91,9 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-    int64_t batch = shape->batch, variates = shape->variates;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->quantile_count, shape->horizon), &state->quantiles,
-                    &output->quantiles);
-        state->asked = buffers_take(&state->buffers, "quantile levels", BACKEND_F32, DIMS(shape->quantile_count));
-    }
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean, .quantiles = &state->quantiles, .levels = &state->asked},
+                        &state->buffers);
     staging_bind(&state->outputs, "chronos2 results", &state->buffers);
 }
 
@@ -165,82 +157,60 @@ static void take_constants(model_state_t *state)
 /* ---- constants ---------------------------------------------------------------------------------------------------------------- */
 
 /* -context .. -1, 0 .. ahead - 1 bars */
-static int write_time(model_state_t *state)
+static void write_time(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     int64_t context = extent_of(state).context * config->patch;
-    float *time = chronos_table_new(&state->time);
+    float *time = buffers_table_new(&state->buffers, &state->time);
 
     for (int64_t i = 0; time != NULL && i < state->time.dim[0]; i++)
         time[i] = (float)(i - context) / (float)config->time_scale;
-    return chronos_table_write(state->backend, &state->time, time);
+    buffers_table_write(&state->buffers, &state->time, time);
 }
 
-static int write_features(model_state_t *state)
+static void write_features(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     int64_t columns = state->constants.dim[1], futures = state->constants.dim[0] - 2;
-    float *row = chronos_table_new(&state->constants);
+    float *row = buffers_table_new(&state->buffers, &state->constants);
 
     if (row != NULL)
         row[columns + 3 * config->patch] = 1; /* [REG] */
     for (int64_t i = 0; row != NULL && i < futures * config->patch; i++)
         row[(2 + i / config->patch) * columns + i % config->patch] = (float)i / (float)config->time_scale;
-    return chronos_table_write(state->backend, &state->constants, row);
+    buffers_table_write(&state->buffers, &state->constants, row);
 }
 
-/* Position p turns the pair (i, i + d/2) by p · theta^(-2i/d). */
-static int write_rope(model_state_t *state)
+static void write_positions(model_state_t *state)
 {
-    int64_t head_dim = state->rope.dim[2], half = head_dim / 2;
-    float *table = chronos_table_new(&state->rope);
-
-    for (int64_t p = 0; table != NULL && p < state->rope.dim[0]; p++) {
-        float *q_cos = table + p * 4 * head_dim, *q_sin = q_cos + head_dim, *k_cos = q_sin + head_dim, *k_sin = k_cos + head_dim;
-
-        for (int64_t j = 0; j < head_dim; j++) {
-            double angle = (double)p * pow(state->model->config.rope_theta, -2.0 * (double)(j % half) / (double)head_dim);
-
-            q_cos[j] = k_cos[j] = (float)cos(angle);
-            q_sin[j] = k_sin[j] = (float)sin(angle);
-        }
-    }
-    return chronos_table_write(state->backend, &state->rope, table);
-}
-
-static int write_positions(model_state_t *state)
-{
-    int32_t *positions = chronos_table_new(&state->positions);
+    int32_t *positions = buffers_table_new(&state->buffers, &state->positions);
 
     for (int64_t i = 0; positions != NULL && i < backend_tensor_elements(&state->positions); i++)
         positions[i] = (int32_t)(i % state->positions.dim[1]);
-    return chronos_table_write(state->backend, &state->positions, positions);
+    buffers_table_write(&state->buffers, &state->positions, positions);
 }
 
 /* [REG] and the future are always visible; the context's patches are written by each forecast. */
-static int write_visible(model_state_t *state, const chronos2_round_t *round)
+static void write_visible(model_state_t *state, const chronos2_round_t *round)
 {
-    uint8_t *visible = chronos_table_new(&round->visible);
+    uint8_t *visible = buffers_table_new(&state->buffers, &round->visible);
 
     if (visible != NULL)
         memset(visible, 1, (size_t)backend_tensor_elements(&round->visible));
-    return chronos_table_write(state->backend, &round->visible, visible);
+    buffers_table_write(&state->buffers, &round->visible, visible);
 }
 
-static int write_indices(model_state_t *state, const chronos2_round_t *round)
+static void write_indices(model_state_t *state, const chronos2_round_t *round)
 {
-    int32_t *constant = chronos_table_new(&round->constant), *predicted = chronos_table_new(&round->predicted);
-    int rc;
+    int32_t *constant = buffers_table_new(&state->buffers, &round->constant);
+    int32_t *predicted = buffers_table_new(&state->buffers, &round->predicted);
 
     for (int64_t t = round->context; constant != NULL && t < round->tokens; t++)
         constant[t] = (int32_t)(1 + t - round->context);
     for (int64_t i = 0; predicted != NULL && i < round->rows * round->ahead; i++)
         predicted[i] = (int32_t)(i / round->ahead * round->tokens + round->context + 1 + i % round->ahead);
-    rc = chronos_table_write(state->backend, &round->constant, constant);
-    if (rc == MODEL_OK)
-        return chronos_table_write(state->backend, &round->predicted, predicted);
-    free(predicted);
-    return rc;
+    buffers_table_write(&state->buffers, &round->constant, constant);
+    buffers_table_write(&state->buffers, &round->predicted, predicted);
 }
 
 /* The probability that level i of `count` stands for: half the way to each neighbour, as shares of all. */
@@ -253,7 +223,7 @@ static double mass_of(const float *levels, int64_t count, int64_t i)
 }
 
 /* What only several rounds need. */
-static int write_unrolling(model_state_t *state)
+static void write_unrolling(model_state_t *state)
 {
     const chronos2_config_t *config = &state->model->config;
     float paths[CHRONOS2_PATHS], weights[CHRONOS2_PATHS * CHRONOS_LEVELS_MOST];
@@ -263,39 +233,34 @@ static int write_unrolling(model_state_t *state)
         paths[p] = config->levels.value[config->path_level[p]];
     for (int64_t i = 0; i < CHRONOS2_PATHS * levels; i++)
         weights[i] = (float)(mass_of(paths, CHRONOS2_PATHS, i / levels) * mass_of(config->levels.value, levels, i % levels));
-    TRY(backend_write(state->backend, &state->path_levels, config->path_level));
-    TRY(backend_write(state->backend, &state->weights, weights));
-    TRY(backend_write(state->backend, &state->zero, &(float){0}));
-    TRY(backend_write(state->backend, &state->one, &(float){1}));
-    return MODEL_OK;
+    buffers_write(&state->buffers, &state->path_levels, config->path_level);
+    buffers_write(&state->buffers, &state->weights, weights);
+    buffers_write(&state->buffers, &state->zero, &(float){0});
+    buffers_write(&state->buffers, &state->one, &(float){1});
 }
 
 static int write_constants(model_state_t *state)
 {
-    int rc;
-
-    if ((rc = write_time(state)) < 0 || (rc = write_features(state)) < 0 || (rc = write_rope(state)) < 0 ||
-        (rc = write_positions(state)) < 0)
-        return rc;
-    for (int k = 0; k < state->round_count; k++)
-        if ((rc = write_visible(state, &state->rounds[k])) < 0 || (rc = write_indices(state, &state->rounds[k])) < 0)
-            return rc;
-    TRY(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
-    if (state->shape.quantile_count > 0)
-        TRY(backend_write(state->backend, &state->asked, state->shape.quantiles));
+    write_time(state);
+    write_features(state);
+    buffers_write_rope(&state->buffers, &state->rope, state->model->config.rope_theta);
+    write_positions(state);
+    for (int k = 0; k < state->round_count; k++) {
+        write_visible(state, &state->rounds[k]);
+        write_indices(state, &state->rounds[k]);
+    }
+    buffers_write(&state->buffers, &state->native_levels, state->model->config.levels.value);
+    if (state->round_count > 1)
+        write_unrolling(state);
     /* a single round's rows keep their constants; several share the rows and write them each time */
-    return state->round_count > 1 ? write_unrolling(state) : chronos2_write_constants(state, &state->rounds[0]);
+    return state->buffers.rc < 0 || state->round_count > 1 ? state->buffers.rc : chronos2_write_constants(state, &state->rounds[0]);
 }
 
 /* ---- a session ---------------------------------------------------------------------------------------------------------------- */
 
 static void chronos2_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state->rounds);
-    free(state);
 }
 
 static int check_shape(const model_t *model, const model_shape_t *shape)
@@ -310,17 +275,14 @@ static int check_shape(const model_t *model, const model_shape_t *shape)
     return MODEL_OK;
 }
 
-static int chronos2_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+static int chronos2_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
     const chronos2_config_t *config = &model->config;
     int64_t patches = (shape->horizon + config->patch - 1) / config->patch;
-    model_state_t *state;
     int rc = check_shape(model, shape);
 
     if (rc < 0)
         return rc;
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "chronos2: out of memory");
     shape->context = (uint32_t)min64((shape->context + config->patch - 1) / config->patch * config->patch, config->context_most);
     shape->samples = 0;
     state->model = model;
@@ -328,26 +290,16 @@ static int chronos2_open(model_t *model, model_shape_t *shape, model_state_t **o
     state->shape = *shape;
     state->total = patches * config->patch;
     state->round_count = (int)((patches + config->output_patches - 1) / config->output_patches);
-    state->rounds = calloc((size_t)state->round_count, sizeof *state->rounds);
     state->buffers = (buffers_t){.backend = state->backend};
-    if (state->rounds == NULL) {
-        chronos2_close(state);
-        return error_set(MODEL_ERR_MEMORY, "chronos2: out of memory");
-    }
+    state->rounds = buffers_calloc(&state->buffers, state->round_count, sizeof *state->rounds);
+    if (state->rounds == NULL)
+        return state->buffers.rc;
     plan_rounds(state);
     plan_inputs(state, input);
     plan_outputs(state, output);
     take_work(state);
     take_constants(state);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK)
-        rc = write_constants(state);
-    if (rc < 0) {
-        chronos2_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
+    return write_constants(state);
 }
 
 /* Nothing is known of the bars past the horizon. */
@@ -387,6 +339,7 @@ const model_family_t chronos2_family = {
     .load = chronos2_load,
     .unload = chronos2_unload,
     .info = chronos2_info,
+    .state_bytes = sizeof(model_state_t),
     .open = chronos2_open,
     .prepare = chronos2_prepare,
     .forecast = chronos2_forecast,

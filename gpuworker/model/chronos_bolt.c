@@ -16,10 +16,7 @@
 #include "gpuworker/model/chronos_bolt_state.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "base/error.h"
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -54,15 +51,9 @@ static const chronos_bolt_round_t *last_round(const model_state_t *state)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(state->series, shape->horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(state->series, shape->quantile_count, shape->horizon), &state->quantiles,
-                    &output->quantiles);
-        state->asked = buffers_take(&state->buffers, "quantile levels", BACKEND_F32, DIMS(shape->quantile_count));
-    }
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean, .quantiles = &state->quantiles, .levels = &state->asked},
+                        &state->buffers);
     staging_bind(&state->outputs, "chronos_bolt results", &state->buffers);
 }
 
@@ -136,97 +127,89 @@ static int64_t bucket_of(const chronos_bolt_config_t *config, int64_t relative)
     return relative > 0 ? half + bucket : bucket;
 }
 
-static int write_bias(model_state_t *state, const chronos_bolt_round_t *round)
+static void write_bias(model_state_t *state, const chronos_bolt_round_t *round)
 {
     const chronos_bolt_config_t *config = &state->model->config;
     int64_t width = 2 * round->tokens - 1;
-    float *bias = chronos_table_new(&round->bias);
+    float *bias = buffers_table_new(&state->buffers, &round->bias);
 
     for (int64_t i = 0; bias != NULL && i < config->heads * width; i++)
         bias[i] = state->model->bucket_bias[bucket_of(config, i % width - round->tokens + 1) * config->heads + i / width];
-    return chronos_table_write(state->backend, &round->bias, bias);
+    buffers_table_write(&state->buffers, &round->bias, bias);
 }
 
 /* [REG], the last token, is always visible; the patches are written by each forecast. */
-static int write_visible(model_state_t *state, const chronos_bolt_round_t *round)
+static void write_visible(model_state_t *state, const chronos_bolt_round_t *round)
 {
-    uint8_t *visible = chronos_table_new(&round->visible);
+    uint8_t *visible = buffers_table_new(&state->buffers, &round->visible);
 
     if (visible != NULL)
         memset(visible, 1, (size_t)backend_tensor_elements(&round->visible));
-    return chronos_table_write(state->backend, &round->visible, visible);
+    buffers_table_write(&state->buffers, &round->visible, visible);
 }
 
 /* An empty patch each, but for [REG]. */
-static int write_tokens(model_state_t *state, const chronos_bolt_round_t *round)
+static void write_tokens(model_state_t *state, const chronos_bolt_round_t *round)
 {
-    int32_t *constant = chronos_table_new(&round->constant);
+    int32_t *constant = buffers_table_new(&state->buffers, &round->constant);
 
     if (constant != NULL)
         constant[round->context] = 1;
-    return chronos_table_write(state->backend, &round->constant, constant);
+    buffers_table_write(&state->buffers, &round->constant, constant);
 }
 
-static int write_features(model_state_t *state)
+static void write_features(model_state_t *state)
 {
-    float *rows = chronos_table_new(&state->constants);
+    float *rows = buffers_table_new(&state->buffers, &state->constants);
 
     if (rows != NULL)
         rows[state->constants.dim[1] + 2 * state->model->config.patch] = 1; /* [REG] */
-    return chronos_table_write(state->backend, &state->constants, rows);
+    buffers_table_write(&state->buffers, &state->constants, rows);
 }
 
 /* What only several rounds need. */
-static int write_unrolling(model_state_t *state)
+static void write_unrolling(model_state_t *state)
 {
     int32_t levels[CHRONOS_LEVELS_MOST];
 
     for (int32_t i = 0; i < CHRONOS_LEVELS_MOST; i++)
         levels[i] = i;
-    TRY(backend_write(state->backend, &state->path_levels, levels));
-    TRY(backend_write(state->backend, &state->zero, &(float){0}));
-    TRY(backend_write(state->backend, &state->one, &(float){1}));
-    return MODEL_OK;
+    buffers_write(&state->buffers, &state->path_levels, levels);
+    buffers_write(&state->buffers, &state->zero, &(float){0});
+    buffers_write(&state->buffers, &state->one, &(float){1});
 }
 
 static int write_constants(model_state_t *state)
 {
-    int rc = write_features(state);
+    int rc;
 
-    for (int k = 0; rc == MODEL_OK && k < state->round_count; k++)
-        if ((rc = write_visible(state, &state->rounds[k])) == MODEL_OK && (rc = write_tokens(state, &state->rounds[k])) == MODEL_OK)
-            rc = write_bias(state, &state->rounds[k]);
-    if (rc < 0)
-        return rc;
-    TRY(backend_write(state->backend, &state->native_levels, state->model->config.levels.value));
-    if (state->shape.quantile_count > 0)
-        TRY(backend_write(state->backend, &state->asked, state->shape.quantiles));
-    if ((rc = chronos_bolt_begin_decoder(state, last_round(state)->rows)) < 0)
+    write_features(state);
+    for (int k = 0; k < state->round_count; k++) {
+        write_visible(state, &state->rounds[k]);
+        write_tokens(state, &state->rounds[k]);
+        write_bias(state, &state->rounds[k]);
+    }
+    buffers_write(&state->buffers, &state->native_levels, state->model->config.levels.value);
+    if (state->round_count > 1)
+        write_unrolling(state);
+    if ((rc = state->buffers.rc) < 0 || (rc = chronos_bolt_begin_decoder(state, last_round(state)->rows)) < 0)
         return rc;
     /* a single round's rows keep their constants; several share the rows and write them each time */
-    return state->round_count > 1 ? write_unrolling(state) : chronos_bolt_write_constants(state, &state->rounds[0]);
+    return state->round_count > 1 ? MODEL_OK : chronos_bolt_write_constants(state, &state->rounds[0]);
 }
 
 /* ---- a session ---------------------------------------------------------------------------------------------------------------- */
 
 static void chronos_bolt_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state->rounds);
-    free(state);
 }
 
-static int chronos_bolt_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input,
+static int chronos_bolt_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input,
                              model_output_t *output)
 {
     const chronos_bolt_config_t *config = &model->config;
-    model_state_t *state;
-    int rc;
 
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "chronos_bolt: out of memory");
     shape->context = (uint32_t)min64((shape->context + config->patch - 1) / config->patch * config->patch, config->context_most);
     shape->samples = 0;
     state->model = model;
@@ -235,12 +218,10 @@ static int chronos_bolt_open(model_t *model, model_shape_t *shape, model_state_t
     state->series = (int64_t)shape->batch * shape->variates;
     state->round_count = (int)((shape->horizon + config->length - 1) / config->length);
     state->total = state->round_count * config->length;
-    state->rounds = calloc((size_t)state->round_count, sizeof *state->rounds);
     state->buffers = (buffers_t){.backend = state->backend};
-    if (state->rounds == NULL) {
-        chronos_bolt_close(state);
-        return error_set(MODEL_ERR_MEMORY, "chronos_bolt: out of memory");
-    }
+    state->rounds = buffers_calloc(&state->buffers, state->round_count, sizeof *state->rounds);
+    if (state->rounds == NULL)
+        return state->buffers.rc;
     plan_rounds(state);
     staging_add_inputs(&state->inputs, shape, input, &(staging_inputs_t){.values = &state->values, .mask = &state->mask});
     staging_bind(&state->inputs, "chronos_bolt inputs", &state->buffers);
@@ -248,21 +229,7 @@ static int chronos_bolt_open(model_t *model, model_shape_t *shape, model_state_t
     take_work(state);
     if (state->round_count > 1)
         take_unrolling(state);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK)
-        rc = write_constants(state);
-    if (rc < 0) {
-        chronos_bolt_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
-}
-
-/* The staged inputs are complete as the caller leaves them. */
-static void chronos_bolt_prepare(model_state_t *state)
-{
-    (void)state;
+    return write_constants(state);
 }
 
 static int chronos_bolt_set_tap(model_state_t *state, model_tap_t tap, void *context)
@@ -286,8 +253,8 @@ const model_family_t chronos_bolt_family = {
     .load = chronos_bolt_load,
     .unload = chronos_bolt_unload,
     .info = chronos_bolt_info,
+    .state_bytes = sizeof(model_state_t),
     .open = chronos_bolt_open,
-    .prepare = chronos_bolt_prepare,
     .forecast = chronos_bolt_forecast,
     .close = chronos_bolt_close,
     .cost = chronos_bolt_cost,

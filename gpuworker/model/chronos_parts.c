@@ -166,22 +166,6 @@ void chronos_expect_patches(loader_t *loader, int64_t patch, int64_t stride, int
     loader_expect(loader, context % patch == 0, "chronos_config.context_length", "no multiple of input_patch_size", "one");
 }
 
-/* ---- constants ---------------------------------------------------------------------------------------------------------------- */
-
-void *chronos_table_new(const backend_tensor_t *tensor)
-{
-    return calloc((size_t)backend_tensor_elements(tensor), backend_dtype_bytes(tensor->dtype));
-}
-
-int chronos_table_write(backend_t *backend, const backend_tensor_t *tensor, void *table)
-{
-    int rc = table != NULL ? model_backend_error(backend_write(backend, tensor, table))
-                           : error_set(MODEL_ERR_MEMORY, "constants of a session: out of memory");
-
-    free(table);
-    return rc;
-}
-
 /* ---- taps --------------------------------------------------------------------------------------------------------------------- */
 
 /* BF16 at the beginning of the memory becomes F32 over all of it. */

@@ -52,11 +52,6 @@ void chronos_read_config(loader_t *loader, float *eps, chronos_levels_t *levels)
 /* Patches do not overlap, and the context is made of whole ones. */
 void chronos_expect_patches(loader_t *loader, int64_t patch, int64_t stride, int64_t context);
 
-/* Constants that are computed on the host: room for all elements of a tensor, zeroed, NULL when there is none; and its upload, which frees it
- * and reports the lack of it. */
-void *chronos_table_new(const backend_tensor_t *tensor);
-int chronos_table_write(backend_t *backend, const backend_tensor_t *tensor, void *table);
-
 /* A tensor's values for a tap, in the goldens' order of rows, (series, variate, path), where ours is (series, path, variate):
  * [d0][d1][d2] of each row, s0 and s1 apart, d2 dense; the first row at `offset`, rows row_stride apart. */
 typedef struct {

@@ -406,6 +406,7 @@ const model_family_t kronos_family = {
     .load = kronos_load,
     .unload = kronos_unload,
     .info = kronos_info,
+    .state_bytes = sizeof(model_state_t),
     .open = kronos_open,
     .prepare = kronos_prepare,
     .forecast = kronos_forecast,

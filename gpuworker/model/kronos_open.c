@@ -1,6 +1,4 @@
 /* A session of Kronos: its buffers, constants and staging, and what the host completes before each run. */
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "gpuworker/model/kronos_state.h"
@@ -42,23 +40,13 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-    int64_t batch = shape->batch, horizon = shape->horizon;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, KRONOS_FIELDS, horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, KRONOS_FIELDS, shape->quantile_count, horizon), &state->quantiles,
-                    &output->quantiles);
-        state->levels = buffers_take(&state->buffers, "quantile levels", BACKEND_F32, DIMS(shape->quantile_count));
-    }
-    if (shape->samples > 0 && !shape->discard_samples) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, state->paths, KRONOS_FIELDS, horizon), &state->paths_out,
-                    &output->samples);
-        output->sample_stride = shape->horizon;
-    } else {
-        state->paths_out = buffers_take(&state->buffers, "paths", BACKEND_F32, DIMS(batch, state->paths, KRONOS_FIELDS, horizon));
-    }
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean,
+                                             .quantiles = &state->quantiles,
+                                             .levels = &state->levels,
+                                             .paths = &state->paths_out,
+                                             .path_stride = state->shape.horizon},
+                        &state->buffers);
     staging_bind(&state->outputs, "kronos results", &state->buffers);
 }
 
@@ -147,18 +135,11 @@ static int32_t token_value(const model_state_t *state, int64_t row, int64_t colu
 static void write_constant(model_state_t *state, const backend_tensor_t *tensor, value_t value)
 {
     int64_t count = backend_tensor_elements(tensor), columns = tensor->dim[tensor->rank - 1];
-    int32_t *host;
+    int32_t *table = buffers_table_new(&state->buffers, tensor);
 
-    if (state->buffers.rc < 0)
-        return;
-    if ((host = malloc((size_t)count * sizeof *host)) == NULL) {
-        state->buffers.rc = error_set(MODEL_ERR_MEMORY, "kronos: out of memory");
-        return;
-    }
-    for (int64_t i = 0; i < count; i++)
-        host[i] = value(state, i / columns, i % columns);
-    state->buffers.rc = model_backend_error(backend_write(state->backend, tensor, host));
-    free(host);
+    for (int64_t i = 0; table != NULL && i < count; i++)
+        table[i] = value(state, i / columns, i % columns);
+    buffers_table_write(&state->buffers, tensor, table);
 }
 
 static void make_constants(model_state_t *state)
@@ -182,8 +163,6 @@ static void make_constants(model_state_t *state)
     write_constant(state, &state->path_index, path_position);
     write_constant(state, &state->branch_index, last_token);
     write_constant(state, &state->tokens, token_value);
-    if (buffers->rc == MODEL_OK && state->shape.quantile_count > 0)
-        buffers->rc = model_backend_error(backend_write(state->backend, &state->levels, state->shape.quantiles));
 }
 
 /* ---- opening -------------------------------------------------------------------------------------------------------------------- */
@@ -202,24 +181,16 @@ static int check_shape(const model_shape_t *shape, int64_t window)
 
 void kronos_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state->predictor_kv);
-    free(state->decoder_kv);
-    free(state);
 }
 
-int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+int kronos_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
     int64_t window = shape->options.window > 0 ? shape->options.window : KRONOS_WINDOW, longest;
     int rc = check_shape(shape, window);
-    model_state_t *state;
 
     if (rc < 0)
         return rc;
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "kronos: out of memory");
     if (shape->samples == 0)
         shape->quantile_count = 0;
     state->model = model;
@@ -236,22 +207,15 @@ int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model
     state->cached = shape->horizon < longest ? shape->horizon : longest;
     state->decoded_context = state->columns > window ? window - shape->horizon : state->kept;
     state->buffers = (buffers_t){.backend = state->backend};
-    state->predictor_kv = calloc((size_t)model->predictor.count, sizeof *state->predictor_kv);
-    state->decoder_kv = calloc((size_t)model->decoder.count + 1, sizeof *state->decoder_kv);
-    if (state->predictor_kv == NULL || state->decoder_kv == NULL)
-        state->buffers.rc = error_set(MODEL_ERR_MEMORY, "kronos: out of memory");
+    state->predictor_kv = buffers_calloc(&state->buffers, model->predictor.count, sizeof *state->predictor_kv);
+    state->decoder_kv = buffers_calloc(&state->buffers, model->decoder.count + 1, sizeof *state->decoder_kv);
     plan_inputs(state, input);
     plan_outputs(state, output);
     take_encoder(state);
     take_predictor(state);
     take_decoder(state);
     make_constants(state);
-    if ((rc = state->buffers.rc) < 0) {
-        kronos_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
+    return state->buffers.rc;
 }
 
 /* ---- before each run ------------------------------------------------------------------------------------------------------------ */

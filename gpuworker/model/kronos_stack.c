@@ -1,9 +1,7 @@
 /* Kronos's transformer blocks: x += Wo · attention(norm(x)), x += Wdown · swiglu(norm(x)); causal, half-split rotary positions. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-#include "base/error.h"
 #include "gpuworker/model/kronos.h"
 
 const float KRONOS_NORM_EPS = 1e-5f;
@@ -107,11 +105,9 @@ backend_tensor_t kronos_rope_take(buffers_t *buffers, const kronos_stack_t *stac
 {
     int64_t head_dim = stack->width / stack->heads, half = head_dim / 2;
     backend_tensor_t rope = buffers_take(buffers, "rotary table", BACKEND_F32, DIMS(positions, 4, head_dim));
-    float *table = malloc((size_t)(positions * 4 * head_dim) * sizeof *table);
+    float *table = buffers_table_new(buffers, &rope);
 
-    if (buffers->rc == MODEL_OK && table == NULL)
-        buffers->rc = error_set(MODEL_ERR_MEMORY, "rotary table: out of memory");
-    for (int64_t i = 0; buffers->rc == MODEL_OK && i < positions * head_dim; i++) {
+    for (int64_t i = 0; table != NULL && i < positions * head_dim; i++) {
         int64_t position = i / head_dim, j = i % head_dim;
         float frequency = 1.0f / powf(ROPE_BASE, (float)(2 * (j % half)) / (float)head_dim);
         float angle = (float)position * frequency, *row = table + position * 4 * head_dim + j;
@@ -119,8 +115,6 @@ backend_tensor_t kronos_rope_take(buffers_t *buffers, const kronos_stack_t *stac
         row[0] = row[2 * head_dim] = (float)cos((double)angle);
         row[head_dim] = row[3 * head_dim] = (float)sin((double)angle);
     }
-    if (buffers->rc == MODEL_OK)
-        buffers->rc = model_backend_error(backend_write(buffers->backend, &rope, table));
-    free(table);
+    buffers_table_write(buffers, &rope, table);
     return rope;
 }

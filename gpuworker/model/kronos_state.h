@@ -79,7 +79,7 @@ static inline int64_t kronos_path_rows(const model_state_t *state)
 
 /* ---- session (kronos_open.c) ---------------------------------------------------------------------------------------------------------- */
 
-int kronos_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
+int kronos_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output);
 void kronos_prepare(model_state_t *state);
 void kronos_close(model_state_t *state);
 int kronos_set_tap(model_state_t *state, model_tap_t tap, void *context);

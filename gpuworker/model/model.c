@@ -123,11 +123,28 @@ void model_info(const model_t *model, model_info_t *out)
 int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
 {
     const model_base_t *base = (const model_base_t *)model;
+    model_state_t *state;
+    int rc;
 
     if (shape->precision != base->precision)
         return error_set(MODEL_ERR_SHAPE, "%s: the session's precision is not the one that the model was loaded with",
                          base->family->name);
-    return base->family->open(model, shape, out, input, output);
+    if ((state = calloc(1, base->family->state_bytes)) == NULL)
+        return error_set(MODEL_ERR_MEMORY, "%s: out of memory", base->family->name);
+    *input = (model_input_t){0};
+    *output = (model_output_t){0};
+    if ((rc = base->family->open(model, shape, state, input, output)) < 0) {
+        model_close(model, state);
+        return rc;
+    }
+    *out = state;
+    return MODEL_OK;
+}
+
+void model_close(const model_t *model, model_state_t *state)
+{
+    model_family(model)->close(state);
+    free(state);
 }
 
 bool model_has_quantiles(const model_t *model, uint32_t horizon)

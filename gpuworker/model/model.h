@@ -123,12 +123,13 @@ typedef struct {
     void (*load)(model_t *model, loader_t *loader);
     void (*unload)(model_t *model);                        /* frees what the model holds on the host; NULL: nothing */
     void (*info)(const model_t *model, model_info_t *out); /* adds to what model_info knows */
-    /* Allocates everything. `input` and `output` get their pointers. What the model does otherwise than asked it writes back into the
+    /* Allocates everything in a model_state_t of state_bytes that is zeroed. `input` and `output`, zeroed too, get their pointers. What the model does otherwise than asked it writes back into the
      * shape: context rounded up to the patch, samples 0 where it cannot draw, quantile_count 0 where it has none to give. */
-    int (*open)(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
-    void (*prepare)(model_state_t *state);
+    size_t state_bytes;
+    int (*open)(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output);
+    void (*prepare)(model_state_t *state); /* NULL: the inputs are complete as the caller leaves them */
     int (*forecast)(model_state_t *state);
-    void (*close)(model_state_t *state);
+    void (*close)(model_state_t *state); /* frees what open has allocated; after its failure too */
     /* Of a full batch of a shape as open has written it back. */
     void (*cost)(const model_t *model, const model_shape_t *shape, model_cost_t *out);
     /* May allocate: what only a tap needs is not there before. */
@@ -163,8 +164,9 @@ void model_unload(model_t *model);
 bool model_has_quantiles(const model_t *model, uint32_t horizon);
 const model_family_t *model_family(const model_t *model);
 void model_info(const model_t *model, model_info_t *out);
-/* model_family_t.open, once the shape's precision is known to be the model's. */
+/* A session's part of the model, see model_family_t.open; shape->precision is the model's. */
 int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
+void model_close(const model_t *model, model_state_t *state);
 
 /* Key of the counter-based random numbers of one forecast: a function of nothing but these, so that a forecast does not depend on its batch
  * mates, its worker or a retry. */

@@ -1,9 +1,7 @@
 /* naive: a random walk with trailing volatility, built in. The baseline that every forecast is compared with, and the null model that
  * measures the pipeline's own cost. Quantiles by formula, no samples; a variate's group, calendar and known future are not looked at. */
 #include <math.h>
-#include <stdlib.h>
 
-#include "base/error.h"
 #include "base/normal.h"
 #include "gpuworker/model/families.h"
 #include "gpuworker/model/parts.h"
@@ -28,61 +26,37 @@ static void naive_info(const model_t *model, model_info_t *out)
     out->quantiles_without_samples = true;
 }
 
-static int write_levels(model_state_t *state)
+static void write_levels(model_state_t *state)
 {
     float z[MODEL_QUANTILES_MOST];
 
     for (uint32_t i = 0; i < state->shape.quantile_count; i++)
         z[i] = (float)normal_quantile(state->shape.quantiles[i]);
-    TRY(backend_write(state->backend, &state->z, z));
-    return MODEL_OK;
+    buffers_write(&state->buffers, &state->z, z);
 }
 
 static void naive_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state);
 }
 
-static int naive_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+static int naive_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
-    model_state_t *state = calloc(1, sizeof *state);
-    int64_t batch = shape->batch, variates = shape->variates, levels = shape->quantile_count;
-    int rc;
-
-    if (state == NULL)
-        return error_set(MODEL_ERR_MEMORY, "naive: out of memory");
     shape->samples = 0;
     state->backend = model->base.backend;
     state->shape = *shape;
     state->buffers = (buffers_t){.backend = state->backend};
-    *output = (model_output_t){0};
     staging_add_inputs(&state->inputs, shape, input,
                        &(staging_inputs_t){.values = &state->values, .mask = &state->mask, .log_price = &state->log_price});
     staging_bind(&state->inputs, "naive inputs", &state->buffers);
-    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->horizon), &state->mean, &output->mean);
-    if (levels > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, levels, shape->horizon), &state->quantiles,
-                    &output->quantiles);
-        state->z = buffers_take(&state->buffers, "naive levels", BACKEND_F32, DIMS(levels));
-    }
+    staging_add_outputs(&state->outputs, shape, output, &(staging_outputs_t){.mean = &state->mean, .quantiles = &state->quantiles},
+                        &state->buffers);
     staging_bind(&state->outputs, "naive results", &state->buffers);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK && levels > 0)
-        rc = write_levels(state);
-    if (rc < 0) {
-        naive_close(state);
-        return rc;
+    if (shape->quantile_count > 0) {
+        state->z = buffers_take(&state->buffers, "naive levels", BACKEND_F32, DIMS(shape->quantile_count));
+        write_levels(state);
     }
-    *out = state;
-    return MODEL_OK;
-}
-
-static void naive_prepare(model_state_t *state)
-{
-    (void)state; /* nothing is derived from the inputs */
+    return state->buffers.rc;
 }
 
 static int naive_forecast(model_state_t *state)
@@ -122,8 +96,8 @@ const model_family_t naive_family = {
     .name = "naive",
     .model_bytes = sizeof(model_t),
     .info = naive_info,
+    .state_bytes = sizeof(model_state_t),
     .open = naive_open,
-    .prepare = naive_prepare,
     .forecast = naive_forecast,
     .close = naive_close,
     .cost = naive_cost,

@@ -1,5 +1,6 @@
 #include "gpuworker/model/parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,12 +55,67 @@ backend_tensor_t buffers_take(buffers_t *buffers, const char *label, backend_dty
     return tensor;
 }
 
+void *buffers_calloc(buffers_t *buffers, int64_t count, size_t bytes)
+{
+    void *memory = buffers->rc == MODEL_OK && buffers->memory_count < BUFFERS_MEMORY_MOST ? calloc((size_t)count, bytes) : NULL;
+
+    if (memory != NULL)
+        buffers->memory[buffers->memory_count++] = memory;
+    else if (buffers->rc == MODEL_OK)
+        buffers->rc = error_set(MODEL_ERR_MEMORY, "a session: out of memory");
+    return memory;
+}
+
 void buffers_close(buffers_t *buffers)
 {
     for (size_t i = 0; i < buffers->count; i++)
         backend_free(buffers->backend, &buffers->owned[i]);
+    for (size_t i = 0; i < buffers->memory_count; i++)
+        free(buffers->memory[i]);
+    for (size_t i = 0; i < buffers->staged_count; i++)
+        backend_host_free(buffers->backend, buffers->staged[i]);
     free(buffers->owned);
     *buffers = (buffers_t){0};
+}
+
+void buffers_write(buffers_t *buffers, const backend_tensor_t *tensor, const void *host)
+{
+    if (buffers->rc == MODEL_OK)
+        buffers->rc = model_backend_error(backend_write(buffers->backend, tensor, host));
+}
+
+void *buffers_table_new(buffers_t *buffers, const backend_tensor_t *tensor)
+{
+    void *table = NULL;
+
+    if (buffers->rc == MODEL_OK) {
+        table = calloc((size_t)backend_tensor_elements(tensor), backend_dtype_bytes(tensor->dtype));
+        if (table == NULL)
+            buffers->rc = error_set(MODEL_ERR_MEMORY, "constants of a session: out of memory");
+    }
+    return table;
+}
+
+void buffers_table_write(buffers_t *buffers, const backend_tensor_t *tensor, void *table)
+{
+    buffers_write(buffers, tensor, table);
+    free(table);
+}
+
+void buffers_write_rope(buffers_t *buffers, const backend_tensor_t *rope, double theta)
+{
+    int64_t head_dim = rope->dim[2], half = head_dim / 2;
+    float *table = buffers_table_new(buffers, rope);
+
+    for (int64_t i = 0; table != NULL && i < rope->dim[0] * head_dim; i++) {
+        int64_t position = i / head_dim, j = i % head_dim;
+        double angle = (double)position * pow(theta, -2.0 * (double)(j % half) / (double)head_dim);
+        float *row = table + position * 4 * head_dim + j;
+
+        row[0] = row[2 * head_dim] = (float)cos(angle);
+        row[head_dim] = row[3 * head_dim] = (float)sin(angle);
+    }
+    buffers_table_write(buffers, rope, table);
 }
 
 /* ---- staging ------------------------------------------------------------------------------------------------------------------ */
@@ -105,6 +161,7 @@ void staging_bind(staging_t *staging, const char *label, buffers_t *buffers)
         buffers->rc = model_backend_error(backend_host_alloc(buffers->backend, total, &staging->host));
     if (buffers->rc < 0)
         return;
+    buffers->staged[buffers->staged_count++] = staging->host;
     for (size_t i = 0, on_device = 0, host_only = device_bytes; i < (size_t)staging->count; i++) {
         size_t *offset = staging->slot[i].device != NULL ? &on_device : &host_only;
         void *host = (char *)staging->host + *offset;
@@ -116,10 +173,27 @@ void staging_bind(staging_t *staging, const char *label, buffers_t *buffers)
     }
 }
 
-void staging_close(staging_t *staging, backend_t *backend)
+void staging_add_outputs(staging_t *staging, const model_shape_t *shape, model_output_t *output, const staging_outputs_t *devices,
+                         buffers_t *buffers)
 {
-    backend_host_free(backend, staging->host);
-    *staging = (staging_t){0};
+    int64_t batch = shape->batch, variates = shape->variates, horizon = shape->horizon, levels = shape->quantile_count;
+    int64_t paths = shape->samples > 0 ? shape->samples : 1;
+
+    staging_add(staging, BACKEND_F32, DIMS(batch, variates, horizon), devices->mean, &output->mean);
+    if (levels > 0)
+        staging_add(staging, BACKEND_F32, DIMS(batch, variates, levels, horizon), devices->quantiles, &output->quantiles);
+    if (levels > 0 && devices->levels != NULL) {
+        *devices->levels = buffers_take(buffers, "quantile levels", BACKEND_F32, DIMS(levels));
+        buffers_write(buffers, devices->levels, shape->quantiles);
+    }
+    if (devices->paths == NULL)
+        return;
+    if (shape->samples > 0 && !shape->discard_samples) {
+        staging_add(staging, BACKEND_F32, DIMS(batch, paths, variates, devices->path_stride), devices->paths, &output->samples);
+        output->sample_stride = (uint32_t)devices->path_stride;
+    } else {
+        *devices->paths = buffers_take(buffers, "paths", BACKEND_F32, DIMS(batch, paths, variates, devices->path_stride));
+    }
 }
 
 double model_io_bytes(const model_shape_t *shape)

@@ -25,18 +25,31 @@ int model_backend_error(int backend_rc);
             return model_backend_error(try_rc);                                                                                    \
     } while (0)
 
-/* ---- device buffers of a session ---------------------------------------------------------------------------------------------- */
+/* ---- buffers of a session ----------------------------------------------------------------------------------------------------- */
+
+enum { BUFFERS_MEMORY_MOST = 4, BUFFERS_STAGED_MOST = 2 };
 
 typedef struct {
     backend_t *backend;
     int rc; /* MODEL_OK or the first failure */
     size_t count, room;
     backend_tensor_t *owned;
+    size_t memory_count, staged_count; /* on the host: of calloc, and what copies go through */
+    void *memory[BUFFERS_MEMORY_MOST], *staged[BUFFERS_STAGED_MOST];
 } buffers_t;
 
-/* The struct starts as {.backend = backend}. The tensor is valid until buffers_close; zeroed after a failure. */
+/* The struct starts as {.backend = backend}. All that is taken is valid until buffers_close; zeroed or NULL after a failure. */
 backend_tensor_t buffers_take(buffers_t *buffers, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim);
+/* Zeroed memory of the host. */
+void *buffers_calloc(buffers_t *buffers, int64_t count, size_t bytes);
 void buffers_close(buffers_t *buffers);
+
+void buffers_write(buffers_t *buffers, const backend_tensor_t *tensor, const void *host);
+/* Constants that the host computes: zeroed room for all elements of a tensor, NULL after a failure; and its upload, which frees it. */
+void *buffers_table_new(buffers_t *buffers, const backend_tensor_t *tensor);
+void buffers_table_write(buffers_t *buffers, const backend_tensor_t *tensor, void *table);
+/* A rotary table [positions][4][d], queries and keys alike: position p turns pair (j, j + d/2) by the angle p · theta^(-2j/d). */
+void buffers_write_rope(buffers_t *buffers, const backend_tensor_t *rope, double theta);
 
 /* ---- staging ------------------------------------------------------------------------------------------------------------------ */
 
@@ -66,7 +79,16 @@ void staging_add_inputs(staging_t *staging, const model_shape_t *shape, model_in
 
 /* Allocates the block on both sides; failures go to buffers->rc. */
 void staging_bind(staging_t *staging, const char *label, buffers_t *buffers);
-void staging_close(staging_t *staging, backend_t *backend);
+
+/* Plans a model's results: the mean [B][V][horizon]; where quantiles are asked for these, [B][V][quantiles][horizon], and their levels,
+ * written; paths [B][max(N, 1)][V][path_stride], on the device only when nobody asked for them. NULL: the model does without. */
+typedef struct {
+    backend_tensor_t *mean, *quantiles, *levels, *paths;
+    int64_t path_stride;
+} staging_outputs_t;
+
+void staging_add_outputs(staging_t *staging, const model_shape_t *shape, model_output_t *output, const staging_outputs_t *devices,
+                         buffers_t *buffers);
 
 /* Bytes that a full batch of the shape brings in and takes out (model_cost_t). */
 double model_io_bytes(const model_shape_t *shape);

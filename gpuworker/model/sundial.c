@@ -25,71 +25,26 @@ static const int64_t MODULATION_BYTES = (int64_t)1 << 27;
 
 /* ---- one shape ----------------------------------------------------------------------------------------------------------------- */
 
-/* Position p turns pair (j, j + d/2) by the angle p · 10000^(-2j/d); queries and keys alike. */
-static int write_rope(model_state_t *state)
-{
-    int64_t head_dim = state->model->config.width / state->model->config.heads, half = head_dim / 2;
-    float *table = malloc((size_t)backend_tensor_elements(&state->rope) * sizeof *table);
-    int rc;
-
-    if (table == NULL)
-        return error_set(MODEL_ERR_MEMORY, "rotary table: out of memory");
-    for (int64_t p = 0; p < state->rope.dim[0]; p++)
-        for (int64_t j = 0; j < head_dim; j++) {
-            double angle = (double)p * pow(ROPE_BASE, -2.0 * (double)(j % half) / (double)head_dim);
-            float *row = table + p * 4 * head_dim;
-
-            row[j] = row[2 * head_dim + j] = (float)cos(angle);
-            row[head_dim + j] = row[3 * head_dim + j] = (float)sin(angle);
-        }
-    rc = model_backend_error(backend_write(state->backend, &state->rope, table));
-    free(table);
-    return rc;
-}
-
 /* Of every row and step: which row's condition, which step's time. */
-static int write_condition_index(model_state_t *state)
+static void write_condition_index(model_state_t *state)
 {
     int64_t steps = state->model->config.steps, count = state->rows * steps;
-    int32_t *index = malloc((size_t)(2 * count) * sizeof *index);
-    int rc;
+    int32_t *index = buffers_table_new(&state->buffers, &state->condition_index);
 
-    if (index == NULL)
-        return error_set(MODEL_ERR_MEMORY, "sundial: out of memory");
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; index != NULL && i < count; i++) {
         index[i] = (int32_t)(i / steps);
         index[count + i] = (int32_t)(i % steps);
     }
-    rc = model_backend_error(backend_write(state->backend, &state->condition_index, index));
-    free(index);
-    return rc;
+    buffers_table_write(&state->buffers, &state->condition_index, index);
 }
 
-static int write_observed(model_state_t *state)
+static void write_observed(model_state_t *state)
 {
-    size_t count = (size_t)backend_tensor_elements(&state->observed);
-    uint8_t *ones = malloc(count);
-    int rc;
+    uint8_t *ones = buffers_table_new(&state->buffers, &state->observed);
 
-    if (ones == NULL)
-        return error_set(MODEL_ERR_MEMORY, "sundial: out of memory");
-    memset(ones, 1, count);
-    rc = model_backend_error(backend_write(state->backend, &state->observed, ones));
-    free(ones);
-    return rc;
-}
-
-static int write_constants(model_state_t *state)
-{
-    int rc = write_rope(state);
-
-    if (rc == MODEL_OK)
-        rc = write_condition_index(state);
-    if (rc == MODEL_OK && state->rounds > 1)
-        rc = write_observed(state);
-    if (rc == MODEL_OK && state->shape.quantile_count > 0)
-        rc = model_backend_error(backend_write(state->backend, &state->levels, state->shape.quantiles));
-    return rc;
+    if (ones != NULL)
+        memset(ones, 1, (size_t)backend_tensor_elements(&state->observed));
+    buffers_table_write(&state->buffers, &state->observed, ones);
 }
 
 static void plan_inputs(model_state_t *state, model_input_t *input)
@@ -103,7 +58,6 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
     staging_add(inputs, BACKEND_I32, DIMS(state->rows, state->tokens), &state->prefill_index, &state->prefill_host);
     staging_add(inputs, BACKEND_I32, DIMS(state->rows, state->rounds - 1, state->append), &state->append_index,
                 &state->append_host);
-    input->noise = NULL;
     if (shape->given_noise)
         staging_add(inputs, BACKEND_F32,
                     DIMS(shape->batch, shape->samples, shape->variates, state->rounds * state->model->config.channels),
@@ -114,23 +68,13 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-    int64_t batch = shape->batch, variates = shape->variates, horizon = shape->horizon;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->quantile_count, horizon), &state->quantiles,
-                    &output->quantiles);
-        state->levels = buffers_take(&state->buffers, "quantile levels", BACKEND_F32, DIMS(shape->quantile_count));
-    }
-    if (!shape->discard_samples) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, shape->samples, variates, horizon), &state->paths_out,
-                    &output->samples);
-        output->sample_stride = shape->horizon;
-    } else {
-        state->paths_out = buffers_take(&state->buffers, "paths", BACKEND_F32, DIMS(batch, shape->samples, variates, horizon));
-    }
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean,
+                                             .quantiles = &state->quantiles,
+                                             .levels = &state->levels,
+                                             .paths = &state->paths_out,
+                                             .path_stride = state->shape.horizon},
+                        &state->buffers);
     staging_bind(&state->outputs, "sundial results", &state->buffers);
 }
 
@@ -200,14 +144,10 @@ static void take_flow(model_state_t *state)
 
 static void sundial_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state->kv);
     free(state->before);
     free(state->after);
     free(state->repeated);
-    free(state);
 }
 
 static int check_shape(const model_shape_t *shape)
@@ -220,16 +160,13 @@ static int check_shape(const model_shape_t *shape)
     return MODEL_OK;
 }
 
-static int sundial_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+static int sundial_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
     const sundial_config_t *config = &model->config;
-    model_state_t *state;
     int rc = check_shape(shape);
 
     if (rc < 0)
         return rc;
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "sundial: out of memory");
     state->model = model;
     state->backend = model->base.backend;
     state->rows = (int64_t)shape->batch * shape->variates;
@@ -240,23 +177,17 @@ static int sundial_open(model_t *model, model_shape_t *shape, model_state_t **ou
     shape->context = (uint32_t)(state->tokens * config->patch);
     state->shape = *shape;
     state->buffers = (buffers_t){.backend = state->backend};
-    state->kv = calloc((size_t)config->layers, sizeof *state->kv);
-    if (state->kv == NULL)
-        state->buffers.rc = error_set(MODEL_ERR_MEMORY, "sundial: out of memory");
+    state->kv = buffers_calloc(&state->buffers, model->config.layers, sizeof *state->kv);
     plan_inputs(state, input);
     plan_outputs(state, output);
     take_decoder(state);
     take_caches(state);
     take_flow(state);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK)
-        rc = write_constants(state);
-    if (rc < 0) {
-        sundial_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
+    buffers_write_rope(&state->buffers, &state->rope, ROPE_BASE);
+    write_condition_index(state);
+    if (state->rounds > 1)
+        write_observed(state);
+    return state->buffers.rc;
 }
 
 /* From every series' length: where its tokens begin and which positions they have, those of a session of its own length. */
@@ -331,6 +262,7 @@ const model_family_t sundial_family = {
     .load = sundial_load,
     .unload = sundial_unload,
     .info = sundial_info,
+    .state_bytes = sizeof(model_state_t),
     .open = sundial_open,
     .prepare = sundial_prepare,
     .forecast = sundial_forecast,

@@ -11,10 +11,8 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
 #include "gpuworker/model/parts.h"
 
 static const float NORM_EPS = 1e-8f;
@@ -93,24 +91,19 @@ static int64_t decode_rope_row(const model_state_t *state, int64_t real_tokens, 
     return state->tokens + (real_tokens - 1) * (state->steps - 1) + step;
 }
 
-static int write_rope(model_state_t *state)
+static void write_rope(model_state_t *state)
 {
     int64_t head_dim = state->model->config.width / state->model->config.heads, row_floats = 4 * head_dim;
-    float *table = malloc((size_t)backend_tensor_elements(&state->rope) * sizeof *table);
-    int rc;
+    float *table = buffers_table_new(&state->buffers, &state->rope);
 
-    if (table == NULL)
-        return error_set(MODEL_ERR_MEMORY, "rotary table: out of memory");
-    for (int64_t p = 0; p < state->tokens; p++)
+    for (int64_t p = 0; table != NULL && p < state->tokens; p++)
         fill_rope_row(table + p * row_floats, head_dim, p, p);
-    for (int64_t real = 1; real <= state->tokens; real++)
+    for (int64_t real = 1; table != NULL && real <= state->tokens; real++)
         for (int64_t step = 0; step < state->steps - 1; step++) {
             int64_t p = real + step;
             fill_rope_row(table + decode_rope_row(state, real, step) * row_floats, head_dim, p, p - p / 2 + (real - 1) / 2);
         }
-    rc = model_backend_error(backend_write(state->backend, &state->rope, table));
-    free(table);
-    return rc;
+    buffers_table_write(&state->buffers, &state->rope, table);
 }
 
 static void plan_inputs(model_state_t *state, model_input_t *input)
@@ -133,23 +126,13 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-    int64_t batch = shape->batch, variates = shape->variates, path_stride = state->steps * state->model->config.patch;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, variates, shape->quantile_count, shape->horizon), &state->quantiles,
-                    &output->quantiles);
-        state->levels = buffers_take(&state->buffers, "quantile levels", BACKEND_F32, DIMS(shape->quantile_count));
-    }
-    if (shape->samples > 0 && !shape->discard_samples) {
-        staging_add(&state->outputs, BACKEND_F32, DIMS(batch, state->paths, variates, path_stride), &state->paths_out,
-                    &output->samples);
-        output->sample_stride = (uint32_t)path_stride;
-    } else {
-        state->paths_out = buffers_take(&state->buffers, "paths", BACKEND_F32, DIMS(batch, state->paths, variates, path_stride));
-    }
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean,
+                                             .quantiles = &state->quantiles,
+                                             .levels = &state->levels,
+                                             .paths = &state->paths_out,
+                                             .path_stride = state->steps * state->model->config.patch},
+                        &state->buffers);
     staging_bind(&state->outputs, "toto1 results", &state->buffers);
 }
 
@@ -201,21 +184,13 @@ static void take_work(model_state_t *state)
 
 static void toto1_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
-    free(state->kv);
-    free(state);
 }
 
-static int toto1_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+static int toto1_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
     int64_t patch = model->config.patch;
-    model_state_t *state;
-    int rc;
 
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "toto1: out of memory");
     state->model = model;
     state->backend = model->base.backend;
     state->tokens = (shape->context + patch - 1) / patch;
@@ -227,24 +202,13 @@ static int toto1_open(model_t *model, model_shape_t *shape, model_state_t **out,
     state->exact = shape->samples == 0 && shape->quantile_count > 0;
     state->shape = *shape;
     state->buffers = (buffers_t){.backend = state->backend};
-    state->kv = calloc((size_t)model->config.layers, sizeof *state->kv);
-    if (state->kv == NULL)
-        state->buffers.rc = error_set(MODEL_ERR_MEMORY, "toto1: out of memory");
+    state->kv = buffers_calloc(&state->buffers, model->config.layers, sizeof *state->kv);
     plan_inputs(state, input);
     plan_outputs(state, output);
     take_work(state);
     take_caches(state);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK)
-        rc = write_rope(state);
-    if (rc == MODEL_OK && shape->quantile_count > 0)
-        rc = model_backend_error(backend_write(state->backend, &state->levels, shape->quantiles));
-    if (rc < 0) {
-        toto1_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
+    write_rope(state);
+    return state->buffers.rc;
 }
 
 /* From every series' length: where its tokens begin, and which rows of the rotary table they and the generated ones take. A series that is
@@ -614,6 +578,7 @@ const model_family_t toto1_family = {
     .load = toto1_load,
     .unload = toto1_unload,
     .info = toto1_info,
+    .state_bytes = sizeof(model_state_t),
     .open = toto1_open,
     .prepare = toto1_prepare,
     .forecast = toto1_forecast,

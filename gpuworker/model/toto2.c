@@ -16,8 +16,6 @@
  * size, F hidden width of the MLP, R width inside the residual blocks at both ends. */
 #include "gpuworker/model/toto2.h"
 
-#include <string.h>
-
 static const double SCALER_MINIMUM = 1e-6;
 
 /* What goes through the layers: row r's tokens at stream + r · tokens · D; [1] is free. */
@@ -314,6 +312,7 @@ const model_family_t toto2_family = {
     .load = toto2_load,
     .unload = toto2_unload,
     .info = toto2_info,
+    .state_bytes = sizeof(model_state_t),
     .open = toto2_open,
     .prepare = toto2_prepare,
     .forecast = toto2_forecast,

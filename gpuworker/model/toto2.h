@@ -129,7 +129,7 @@ typedef struct {
 
 toto2_call_t toto2_call(const model_state_t *state, int64_t number);
 
-int toto2_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
+int toto2_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output);
 void toto2_prepare(model_state_t *state);
 void toto2_close(model_state_t *state);
 

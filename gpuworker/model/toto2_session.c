@@ -76,18 +76,15 @@ static int64_t rope_rows(const model_state_t *state)
     return block_rope_row(state, 2, 1, 0);
 }
 
-static int write_rope(model_state_t *state)
+static void write_rope(model_state_t *state)
 {
     const toto2_config_t *config = &state->model->config;
     int64_t floats = 2 * config->head_dim, block = state->block, middle = (state->patches + block) / 2;
-    float *table = malloc((size_t)(rope_rows(state) * floats) * sizeof *table);
-    int rc;
+    float *table = buffers_table_new(&state->buffers, &state->rope);
 
-    if (table == NULL)
-        return error_set(MODEL_ERR_MEMORY, "rotary table: out of memory");
-    for (int64_t t = 0; t < state->patches + block; t++)
+    for (int64_t t = 0; table != NULL && t < state->patches + block; t++)
         fill_rope_row(config, (double)t, (double)(t - middle), table + t * floats);
-    for (int64_t odd = 0; odd < 2; odd++)
+    for (int64_t odd = 0; table != NULL && odd < 2; odd++)
         for (int64_t number = 1; number < state->calls; number++) {
             int64_t own = toto2_call(state, number).block, moved = (odd + number * block + own) / 2 - (odd + block) / 2;
 
@@ -97,9 +94,7 @@ static int write_rope(model_state_t *state)
                               table + block_rope_row(state, odd, number, t) * floats);
             }
         }
-    rc = model_backend_error(backend_write(state->backend, &state->rope, table));
-    free(table);
-    return rc;
+    buffers_table_write(&state->buffers, &state->rope, table);
 }
 
 /* ---- buffers --------------------------------------------------------------------------------------------------------------------- */
@@ -128,13 +123,9 @@ static void plan_inputs(model_state_t *state, model_input_t *input)
 
 static void plan_outputs(model_state_t *state, model_output_t *output)
 {
-    const model_shape_t *shape = &state->shape;
-
-    *output = (model_output_t){0};
-    staging_add(&state->outputs, BACKEND_F32, DIMS(shape->batch, shape->variates, shape->horizon), &state->mean, &output->mean);
-    if (shape->quantile_count > 0)
-        staging_add(&state->outputs, BACKEND_F32, DIMS(shape->batch, shape->variates, shape->quantile_count, shape->horizon),
-                    &state->quantiles, &output->quantiles);
+    staging_add_outputs(&state->outputs, &state->shape, output,
+                        &(staging_outputs_t){.mean = &state->mean, .quantiles = &state->quantiles, .levels = &state->levels},
+                        &state->buffers);
     staging_bind(&state->outputs, "toto2 results", &state->buffers);
 }
 
@@ -160,23 +151,18 @@ static void take_caches(model_state_t *state)
 }
 
 /* Token before + i - 1 of every row predicts patch i of the call's block. */
-static int write_picks(model_state_t *state)
+static void write_picks(model_state_t *state)
 {
-    int32_t *picks = malloc((size_t)(state->rows * state->steps) * sizeof *picks), *to = picks;
-    int rc;
+    int32_t *picks = buffers_table_new(&state->buffers, &state->picks), *to = picks;
 
-    if (picks == NULL)
-        return error_set(MODEL_ERR_MEMORY, "picks: out of memory");
-    for (int64_t number = 0; number < state->calls; number++) {
+    for (int64_t number = 0; picks != NULL && number < state->calls; number++) {
         toto2_call_t call = toto2_call(state, number);
 
         for (int64_t row = 0; row < state->rows; row++)
             for (int64_t i = 0; i < call.block; i++)
                 *to++ = (int32_t)(row * call.tokens + call.before - 1 + i);
     }
-    rc = model_backend_error(backend_write(state->backend, &state->picks, picks));
-    free(picks);
-    return rc;
+    buffers_table_write(&state->buffers, &state->picks, picks);
 }
 
 int toto2_take_tokens(model_state_t *state)
@@ -184,7 +170,8 @@ int toto2_take_tokens(model_state_t *state)
     take_caches(state);
     state->visible = buffers_take(&state->buffers, "visible", BACKEND_U8, DIMS(state->rows, toto2_call(state, 0).tokens));
     state->lasting = buffers_take(&state->buffers, "lasting", BACKEND_U8, DIMS(state->rows, toto2_call(state, 0).tokens));
-    return state->buffers.rc < 0 ? state->buffers.rc : write_picks(state);
+    write_picks(state);
+    return state->buffers.rc;
 }
 
 static void take_work(model_state_t *state)
@@ -216,30 +203,20 @@ static void take_work(model_state_t *state)
     state->rope = buffers_take(buffers, "rotary table", BACKEND_F32, DIMS(rope_rows(state), 4, config->head_dim / 2));
     state->context_index = buffers_take(buffers, "positions", BACKEND_I32, DIMS(rows, state->patches + state->block));
     state->native_levels = buffers_take(buffers, "quantile levels", BACKEND_F32, DIMS(TOTO2_LEVELS));
-    if (state->shape.quantile_count > 0)
-        state->levels = buffers_take(buffers, "quantile levels", BACKEND_F32, DIMS(state->shape.quantile_count));
 }
 
-static int write_constants(model_state_t *state)
+static void write_constants(model_state_t *state)
 {
-    int64_t tokens = state->patches + state->block;
+    int32_t *index = buffers_table_new(&state->buffers, &state->context_index);
     float levels[TOTO2_LEVELS];
-    int32_t *index = malloc((size_t)(state->rows * tokens) * sizeof *index);
-    int rc;
 
-    if (index == NULL)
-        return error_set(MODEL_ERR_MEMORY, "positions: out of memory");
-    for (int64_t i = 0; i < state->rows * tokens; i++)
-        index[i] = (int32_t)(i % tokens);
+    for (int64_t i = 0; index != NULL && i < backend_tensor_elements(&state->context_index); i++)
+        index[i] = (int32_t)(i % state->context_index.dim[1]);
     for (int i = 0; i < TOTO2_LEVELS; i++)
         levels[i] = (float)(i + 1) / 10;
-    rc = backend_write(state->backend, &state->context_index, index);
-    free(index);
-    if (rc == BACKEND_OK)
-        rc = backend_write(state->backend, &state->native_levels, levels);
-    if (rc == BACKEND_OK && state->shape.quantile_count > 0)
-        rc = backend_write(state->backend, &state->levels, state->shape.quantiles);
-    return rc < 0 ? model_backend_error(rc) : write_rope(state);
+    buffers_table_write(&state->buffers, &state->context_index, index);
+    buffers_write(&state->buffers, &state->native_levels, levels);
+    write_rope(state);
 }
 
 /* ---- open, prepare, close ------------------------------------------------------------------------------------------------------------ */
@@ -261,25 +238,18 @@ static int check_shape(const model_t *model, const model_shape_t *shape)
 
 void toto2_close(model_state_t *state)
 {
-    staging_close(&state->inputs, state->backend);
-    staging_close(&state->outputs, state->backend);
     buffers_close(&state->buffers);
     free(state->seen_loc);
     free(state->seen_scale);
-    free(state->kv);
-    free(state);
 }
 
-int toto2_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
+int toto2_open(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output)
 {
     int64_t patch = model->config.patch;
-    model_state_t *state;
     int rc = check_shape(model, shape);
 
     if (rc < 0)
         return rc;
-    if ((state = calloc(1, sizeof *state)) == NULL)
-        return error_set(MODEL_ERR_MEMORY, "toto2: out of memory");
     state->model = model;
     state->backend = model->base.backend;
     state->rows = (int64_t)shape->batch * shape->variates;
@@ -292,21 +262,12 @@ int toto2_open(model_t *model, model_shape_t *shape, model_state_t **out, model_
     shape->samples = 0;
     state->shape = *shape;
     state->buffers = (buffers_t){.backend = state->backend};
-    state->kv = calloc((size_t)model->config.layers, sizeof *state->kv);
-    if (state->kv == NULL)
-        state->buffers.rc = error_set(MODEL_ERR_MEMORY, "toto2: out of memory");
+    state->kv = buffers_calloc(&state->buffers, model->config.layers, sizeof *state->kv);
     plan_inputs(state, input);
     plan_outputs(state, output);
     take_work(state);
-    rc = state->buffers.rc;
-    if (rc == MODEL_OK && (rc = toto2_take_tokens(state)) == MODEL_OK)
-        rc = write_constants(state);
-    if (rc < 0) {
-        toto2_close(state);
-        return rc;
-    }
-    *out = state;
-    return MODEL_OK;
+    write_constants(state);
+    return toto2_take_tokens(state);
 }
 
 /* Group ids per token: -1 where a patch of the context has no observation. The official code gives the calls after the first the ids of the

@@ -1,7 +1,6 @@
 /* What Toto 2.0 shows to a tap, by the names that the goldens use: "step0.layer_3" is call 0's. Letters as in toto2.c. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "gpuworker/model/toto2.h"
