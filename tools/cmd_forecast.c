@@ -346,9 +346,8 @@ int cmd_forecast(int argc, char **argv)
     }
     if (parse(&arguments, &forecast) < 0) {
         fprintf(stderr, "forecast: %s\n", error_text());
-        return 2;
-    }
-    if (read_bars(&arguments, &forecast) < 0 || run(&arguments, &forecast) < 0) {
+        status = 2;
+    } else if (read_bars(&arguments, &forecast) < 0 || run(&arguments, &forecast) < 0) {
         fprintf(stderr, "forecast: %s\n", error_text());
     } else {
         print(&arguments, &forecast);
