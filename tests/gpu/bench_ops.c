@@ -88,6 +88,7 @@ typedef struct {
     backend_attention_t attention;
     backend_causal_scale_extend_t extend;
     backend_student_t_t student_t;
+    backend_student_t_quantiles_t exact;
     backend_summarize_t summarize;
 } others_t;
 
@@ -101,6 +102,12 @@ static void enqueue_extend(void *context, int number)
 {
     (void)number;
     bench_need(backend_causal_scale_extend(bench_gpu, &((others_t *)context)->extend));
+}
+
+static void enqueue_exact(void *context, int number)
+{
+    (void)number;
+    bench_need(backend_student_t_quantiles(bench_gpu, &((others_t *)context)->exact));
 }
 
 static void enqueue_student_t(void *context, int number)
@@ -217,6 +224,20 @@ static void bench_others(int64_t series, int64_t samples)
     o.student_t.samples = 1;
     o.student_t.draws = samples;
     bench_report("student_t, branching", rows, bench_measure(enqueue_student_t, &o, FEW_NODES), (double)(rows * PATCH) * 4, 0);
+
+    o.exact = (backend_student_t_quantiles_t){.head = head,
+                                              .rows = series,
+                                              .patch = PATCH,
+                                              .components = COMPONENTS,
+                                              .horizon = PATCH,
+                                              .variates = 1,
+                                              .out_loc = loc,
+                                              .out_scale = scale,
+                                              .out_stride = 1,
+                                              .levels = levels,
+                                              .quantiles = quantiles};
+    bench_report("student_t, 9 exact quantiles", series, bench_measure(enqueue_exact, &o, FEW_NODES),
+                 (double)(series * PATCH) * 4 * (4 * COMPONENTS + LEVELS), 0);
 
     o.summarize = (backend_summarize_t){.paths = paths,
                                         .path_stride = stride,
