@@ -210,7 +210,7 @@ static int create(int argc, char **argv)
     uint64_t seed = 1;
     const option_t options[] = {
         {"family", OPTION_TEXT, &family_text, "NAME", "what kind of model"},
-        {"size", OPTION_TEXT, &size, "SIZE", "tiny, or a published one: base"},
+        {"size", OPTION_TEXT, &size, "SIZE", "tiny, or a published one's name; an unknown one lists them"},
         {"seed", OPTION_U64, &seed, "N", "the same seed makes the same bytes, on any machine"},
         {"dtype", OPTION_TEXT, &dtype, "TYPE", "f32 or bf16, as stored"},
         {"out", OPTION_TEXT, &dir, "DIR", "where to; files of a checkpoint that is there are replaced"},

@@ -4,13 +4,11 @@
  * state, so that no norm changes much; a few channels beside it hold a patch's time, whether its last bar was observed, and that bar's value.
  * The first head of the first layer looks, from everywhere, at the newest patch whose last bar was observed, and copies that value; the output
  * head spreads its levels around it, wider with every bar. What the rest of the network computes moves them a little. */
-#include "base/error.h"
-#include "gpuworker/model/families.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/chronos_parts.h"
+#include "gpuworker/model/parts_create.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     const char *name;
@@ -21,7 +19,7 @@ typedef struct {
  * from that, as Chronos-T5's small one. */
 static const chronos2_size_t sizes[] = {
     {"tiny", 64, 4, 2, 32, 128, 512, 4}, {"small", 512, 6, 8, 64, 2048, 8192, 64}, {"120m", 768, 12, 12, 64, 3072, 8192, 64}};
-enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0], PATCH = 16, LEVELS = 21, NAME_BYTES = 96 };
+enum { PATCH = 16, LEVELS = 21, NAME_BYTES = 96 };
 
 static const char quantiles[] =
     "0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99";
@@ -39,61 +37,29 @@ static const float FUTURE = 0.25f; /* what an observation weighs, as a time: mor
 static const float SPREAD = 0.05f, RISE = 0.15f,
                    FAR = 4; /* of the levels, in asinh of the scale: at once, along a patch, over all times */
 
-/* Weights whose outputs have `deviation` when their inputs have 1. */
-static void add_matrix(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation)
-{
-    random_weights_add(weights, 0, deviation * random_weights_spread(inputs), outputs, inputs, "%s.weight", name);
-}
-
-static void clear_rows(random_weights_t *weights, const char *name, int from, int to)
-{
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    for (int row = from; row < to; row++)
-        random_weights_clear_row(weights, text, row);
-}
-
-static void set_weight(random_weights_t *weights, const char *name, int row, int column, float value)
-{
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_set(weights, text, row, column, value);
-}
-
 /* ---- layers ------------------------------------------------------------------------------------------------------------------- */
 
-/* One of the three parts of a layer: its norm, and `deviation` of its output, which keeps off the path's channels. */
+/* One of the two attentions of a layer and its norm; the output keeps off the path's channels. */
 static void add_attention(random_weights_t *weights, const chronos2_size_t *size, int layer, int part, float deviation)
 {
-    static const char *const inner[] = {"q", "k", "v"};
-    int columns = size->heads * size->head_dim;
     char name[NAME_BYTES];
 
     random_weights_add(weights, 1, 0, size->width, 0, "encoder.block.%d.layer.%d.layer_norm.weight", layer, part);
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "encoder.block.%d.layer.%d.self_attention.%s", layer, part, inner[i]);
-        add_matrix(weights, name, columns, size->width, i == 0 ? 1 / sqrtf((float)size->head_dim) : 1); /* scores are not scaled */
-    }
-    snprintf(name, sizeof name, "encoder.block.%d.layer.%d.self_attention.o", layer, part);
-    add_matrix(weights, name, size->width, columns, deviation);
-    clear_rows(weights, name, 0, CHANNELS);
+    snprintf(name, sizeof name, "encoder.block.%d.layer.%d.self_attention", layer, part);
+    chronos_create_attention(weights, name, size->width, size->heads, size->head_dim, deviation);
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.o.weight", name);
 }
 
 static void add_layer(random_weights_t *weights, const chronos2_size_t *size, int layer)
 {
     float deviation = LAYER_NOISE / sqrtf(3.0f * (float)size->layers);
-    char name[NAME_BYTES];
 
     add_attention(weights, size, layer, 0, deviation);
     add_attention(weights, size, layer, 1, deviation);
     random_weights_add(weights, 1, 0, size->width, 0, "encoder.block.%d.layer.2.layer_norm.weight", layer);
-    snprintf(name, sizeof name, "encoder.block.%d.layer.2.mlp.wi", layer);
-    add_matrix(weights, name, size->hidden, size->width, 1);
-    snprintf(name, sizeof name, "encoder.block.%d.layer.2.mlp.wo", layer);
-    add_matrix(weights, name, size->width, size->hidden, deviation);
-    clear_rows(weights, name, 0, CHANNELS);
+    random_weights_add_matrix(weights, 1, size->hidden, size->width, "encoder.block.%d.layer.2.mlp.wi.weight", layer);
+    random_weights_add_matrix(weights, deviation, size->width, size->hidden, "encoder.block.%d.layer.2.mlp.wo.weight", layer);
+    random_weights_clear_rows(weights, 0, CHANNELS, "encoder.block.%d.layer.2.mlp.wo.weight", layer);
 }
 
 /* The head that looks at the newest observation: its score is in the two pairs of elements that turn slowest. */
@@ -104,33 +70,18 @@ static void set_looking_head(random_weights_t *weights, const chronos2_size_t *s
     int time = size->head_dim / 2 - 1, observed = size->head_dim / 2 - 2;
     float per_time = DROP / QUERY * (float)size->context / PATCH; /* in front of the query, whose constant is sqrt(width) */
 
-    clear_rows(weights, q, 0, size->head_dim);
-    clear_rows(weights, k, 0, size->head_dim);
-    clear_rows(weights, v, 0, size->head_dim);
-    set_weight(weights, q, time, CONSTANT, QUERY / sqrtf((float)size->width));
-    set_weight(weights, q, observed, CONSTANT, QUERY / sqrtf((float)size->width));
-    set_weight(weights, k, time, TIME, per_time);
-    set_weight(weights, k, observed, OBSERVED, FUTURE * per_time);
-    set_weight(weights, v, 0, LAST, 1);
-    set_weight(weights, o, LEVEL, 0, 1);
+    random_weights_clear_rows(weights, 0, size->head_dim, "%s.weight", q);
+    random_weights_clear_rows(weights, 0, size->head_dim, "%s.weight", k);
+    random_weights_clear_rows(weights, 0, size->head_dim, "%s.weight", v);
+    random_weights_set(weights, time, CONSTANT, QUERY / sqrtf((float)size->width), "%s.weight", q);
+    random_weights_set(weights, observed, CONSTANT, QUERY / sqrtf((float)size->width), "%s.weight", q);
+    random_weights_set(weights, time, TIME, per_time, "%s.weight", k);
+    random_weights_set(weights, observed, OBSERVED, FUTURE * per_time, "%s.weight", k);
+    random_weights_set(weights, 0, LAST, 1, "%s.weight", v);
+    random_weights_set(weights, LEVEL, 0, 1, "%s.weight", o);
 }
 
 /* ---- embedding and head --------------------------------------------------------------------------------------------------------- */
-
-static void add_block(random_weights_t *weights, const char *name, int in, int hidden, int out, float deviation)
-{
-    char part[NAME_BYTES];
-
-    snprintf(part, sizeof part, "%s.hidden_layer", name);
-    add_matrix(weights, part, hidden, in, 1);
-    random_weights_add(weights, 0, 0.1f, hidden, 0, "%s.bias", part);
-    snprintf(part, sizeof part, "%s.output_layer", name);
-    add_matrix(weights, part, out, hidden, deviation);
-    random_weights_add(weights, 0, 0, out, 0, "%s.bias", part);
-    snprintf(part, sizeof part, "%s.residual_layer", name);
-    add_matrix(weights, part, out, in, deviation);
-    random_weights_add(weights, 0, 0, out, 0, "%s.bias", part);
-}
 
 static void add_embedding(random_weights_t *weights, const chronos2_size_t *size)
 {
@@ -139,14 +90,14 @@ static void add_embedding(random_weights_t *weights, const chronos2_size_t *size
 
     random_weights_add(weights, 0, EMBED_NOISE, 2, size->width, "shared.weight");
     for (int channel = 0; channel < CHANNELS; channel++)
-        random_weights_set(weights, "shared.weight", 1, channel, channel == CONSTANT ? constant : 0);
-    add_block(weights, "input_patch_embedding", 3 * PATCH, size->hidden, size->width, EMBED_NOISE);
-    clear_rows(weights, "input_patch_embedding.output_layer", 0, CHANNELS);
-    clear_rows(weights, residual, 0, CHANNELS);
-    random_weights_set(weights, "input_patch_embedding.residual_layer.bias", CONSTANT, 0, constant);
-    set_weight(weights, residual, TIME, PATCH - 1, 1);
-    set_weight(weights, residual, OBSERVED, 3 * PATCH - 1, 1);
-    set_weight(weights, residual, LAST, 2 * PATCH - 1, 1);
+        random_weights_set(weights, 1, channel, channel == CONSTANT ? constant : 0, "shared.weight");
+    chronos_create_block(weights, "input_patch_embedding", 3 * PATCH, size->hidden, size->width, EMBED_NOISE);
+    random_weights_clear_rows(weights, 0, CHANNELS, "input_patch_embedding.output_layer.weight");
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.weight", residual);
+    random_weights_set(weights, CONSTANT, 0, constant, "input_patch_embedding.residual_layer.bias");
+    random_weights_set(weights, TIME, PATCH - 1, 1, "%s.weight", residual);
+    random_weights_set(weights, OBSERVED, 3 * PATCH - 1, 1, "%s.weight", residual);
+    random_weights_set(weights, LAST, 2 * PATCH - 1, 1, "%s.weight", residual);
 }
 
 static void add_head(random_weights_t *weights, const chronos2_size_t *size)
@@ -154,13 +105,14 @@ static void add_head(random_weights_t *weights, const chronos2_size_t *size)
     static const char residual[] = "output_patch_embedding.residual_layer";
 
     random_weights_add(weights, 1, 0, size->width, 0, "encoder.final_layer_norm.weight");
-    add_block(weights, "output_patch_embedding", size->width, size->hidden, LEVELS * PATCH, HEAD_NOISE);
+    chronos_create_block(weights, "output_patch_embedding", size->width, size->hidden, LEVELS * PATCH, HEAD_NOISE);
     for (int row = 0; row < LEVELS * PATCH; row++) {
         float rise = (float)(row % PATCH + 1) / PATCH;
 
-        set_weight(weights, residual, row, LEVEL, 1);
-        set_weight(weights, residual, row, TIME, FAR * deviates[row / PATCH]);
-        set_weight(weights, residual, row, CONSTANT, deviates[row / PATCH] * (SPREAD + RISE * rise) / sqrtf((float)size->width));
+        random_weights_set(weights, row, LEVEL, 1, "%s.weight", residual);
+        random_weights_set(weights, row, TIME, FAR * deviates[row / PATCH], "%s.weight", residual);
+        random_weights_set(weights, row, CONSTANT, deviates[row / PATCH] * (SPREAD + RISE * rise) / sqrtf((float)size->width),
+                           "%s.weight", residual);
     }
 }
 
@@ -209,16 +161,12 @@ static void format_config(const chronos2_size_t *size, char *text, size_t room)
 
 int chronos2_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const chronos2_size_t *size = NULL;
+    const chronos2_size_t *size = CREATE_SIZE("chronos2", sizes, size_name);
     random_weights_t *weights;
     char config[2048];
-    int rc;
 
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
     if (size == NULL)
-        return error_set(MODEL_ERR_SHAPE, "chronos2: no size \"%s\": expected tiny, small or 120m", size_name);
+        return MODEL_ERR_SHAPE;
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
     add_embedding(weights, size);
@@ -227,7 +175,5 @@ int chronos2_create(const char *size_name, uint64_t seed, const char *dir)
     set_looking_head(weights, size);
     add_head(weights, size);
     format_config(size, config, sizeof config);
-    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }

@@ -5,13 +5,11 @@
  * no distance beyond their last bucket, and the decoder's token has no position; but [REG] is the newest patch's neighbour. So [REG]'s first
  * head looks one patch back, whose value it copies, and the decoder's first head looks at [REG]. The output head spreads its levels around that
  * value, wider with every bar. What the rest of the network computes moves them a little. */
-#include "base/error.h"
-#include "gpuworker/model/families.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/chronos_parts.h"
+#include "gpuworker/model/parts_create.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     const char *name;
@@ -21,15 +19,7 @@ typedef struct {
 /* amazon/chronos-bolt-tiny .. -base: 9, 21, 48 and 205 million parameters, the shapes of T5-efficient's models of these names. */
 static const chronos_bolt_size_t sizes[] = {
     {"tiny", 256, 4, 4, 64, 1024}, {"mini", 384, 4, 8, 64, 1536}, {"small", 512, 6, 8, 64, 2048}, {"base", 768, 12, 12, 64, 3072}};
-enum {
-    SIZE_COUNT = sizeof sizes / sizeof sizes[0],
-    PATCH = 16,
-    CONTEXT = 2048,
-    LENGTH = 64,
-    LEVELS = 9,
-    BUCKETS = 32,
-    NAME_BYTES = 96
-};
+enum { PATCH = 16, CONTEXT = 2048, LENGTH = 64, LEVELS = 9, BUCKETS = 32, NAME_BYTES = 96 };
 
 /* Normal deviates of the levels 0.1 .. 0.9. */
 static const float deviates[LEVELS] = {-1.282f, -0.842f, -0.524f, -0.253f, 0, 0.253f, 0.524f, 0.842f, 1.282f};
@@ -41,59 +31,26 @@ static const float EMBED_NOISE = 0.1f, LAYER_NOISE = 0.1f, HEAD_NOISE = 0.01f; /
 static const float LOOK = 20;                  /* what the score of the token looked at has more than any other */
 static const float SPREAD = 0.1f, RISE = 0.6f; /* of the levels, in units of the scale: at once, along the forecast */
 
-/* Weights whose outputs have `deviation` when their inputs have 1. */
-static void add_matrix(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation)
-{
-    random_weights_add(weights, 0, deviation * random_weights_spread(inputs), outputs, inputs, "%s.weight", name);
-}
-
-static void clear_rows(random_weights_t *weights, const char *name, int from, int to)
-{
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    for (int row = from; row < to; row++)
-        random_weights_clear_row(weights, text, row);
-}
-
-static void set_weight(random_weights_t *weights, const char *name, int row, int column, float value)
-{
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_set(weights, text, row, column, value);
-}
-
 /* ---- layers ------------------------------------------------------------------------------------------------------------------- */
 
 /* A norm and an attention whose output keeps off the path's channels. */
 static void add_attention(random_weights_t *weights, const chronos_bolt_size_t *size, const char *layer, const char *kind,
                           float deviation)
 {
-    static const char *const inner[] = {"q", "k", "v"};
-    int columns = size->heads * size->head_dim;
     char name[NAME_BYTES];
 
     random_weights_add(weights, 1, 0, size->width, 0, "%s.layer_norm.weight", layer);
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "%s.%s.%s", layer, kind, inner[i]);
-        add_matrix(weights, name, columns, size->width, i == 0 ? 1 / sqrtf((float)size->head_dim) : 1); /* scores are not scaled */
-    }
-    snprintf(name, sizeof name, "%s.%s.o", layer, kind);
-    add_matrix(weights, name, size->width, columns, deviation);
-    clear_rows(weights, name, 0, CHANNELS);
+    snprintf(name, sizeof name, "%s.%s", layer, kind);
+    chronos_create_attention(weights, name, size->width, size->heads, size->head_dim, deviation);
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.o.weight", name);
 }
 
 static void add_mlp(random_weights_t *weights, const chronos_bolt_size_t *size, const char *layer, float deviation)
 {
-    char name[NAME_BYTES];
-
     random_weights_add(weights, 1, 0, size->width, 0, "%s.layer_norm.weight", layer);
-    snprintf(name, sizeof name, "%s.DenseReluDense.wi", layer);
-    add_matrix(weights, name, size->hidden, size->width, 1);
-    snprintf(name, sizeof name, "%s.DenseReluDense.wo", layer);
-    add_matrix(weights, name, size->width, size->hidden, deviation);
-    clear_rows(weights, name, 0, CHANNELS);
+    random_weights_add_matrix(weights, 1, size->hidden, size->width, "%s.DenseReluDense.wi.weight", layer);
+    random_weights_add_matrix(weights, deviation, size->width, size->hidden, "%s.DenseReluDense.wo.weight", layer);
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.DenseReluDense.wo.weight", layer);
 }
 
 static void add_stack(random_weights_t *weights, const chronos_bolt_size_t *size, const char *stack, bool decoder)
@@ -119,12 +76,8 @@ static void add_stack(random_weights_t *weights, const chronos_bolt_size_t *size
 /* A head's rows of q, k and v, to be set one by one. */
 static void clear_head(random_weights_t *weights, const chronos_bolt_size_t *size, const char *attention)
 {
-    char name[NAME_BYTES];
-
-    for (int i = 0; i < 3; i++) {
-        snprintf(name, sizeof name, "%s.%c", attention, "qkv"[i]);
-        clear_rows(weights, name, 0, size->head_dim);
-    }
+    for (int i = 0; i < 3; i++)
+        random_weights_clear_rows(weights, 0, size->head_dim, "%s.%c.weight", attention, "qkv"[i]);
 }
 
 static void set_looking_heads(random_weights_t *weights, const chronos_bolt_size_t *size)
@@ -135,32 +88,17 @@ static void set_looking_heads(random_weights_t *weights, const chronos_bolt_size
 
     clear_head(weights, size, encoder); /* scores are biases alone: bucket 1 is one token back */
     for (int bucket = 0; bucket < BUCKETS; bucket++)
-        random_weights_set(weights, back, bucket, 0, bucket == 1 ? LOOK : 0);
-    set_weight(weights, "encoder.block.0.layer.0.SelfAttention.v", 0, LAST, 1);
-    set_weight(weights, "encoder.block.0.layer.0.SelfAttention.o", LEVEL, 0, 1);
+        random_weights_set(weights, bucket, 0, bucket == 1 ? LOOK : 0, back);
+    random_weights_set(weights, 0, LAST, 1, "encoder.block.0.layer.0.SelfAttention.v.weight");
+    random_weights_set(weights, LEVEL, 0, 1, "encoder.block.0.layer.0.SelfAttention.o.weight");
     clear_head(weights, size, decoder);
-    set_weight(weights, "decoder.block.0.layer.1.EncDecAttention.q", 0, CONSTANT, LOOK / constant);
-    set_weight(weights, "decoder.block.0.layer.1.EncDecAttention.k", 0, REG, 1);
-    set_weight(weights, "decoder.block.0.layer.1.EncDecAttention.v", 0, LEVEL, 1);
-    set_weight(weights, "decoder.block.0.layer.1.EncDecAttention.o", LEVEL, 0, 1);
+    random_weights_set(weights, 0, CONSTANT, LOOK / constant, "decoder.block.0.layer.1.EncDecAttention.q.weight");
+    random_weights_set(weights, 0, REG, 1, "decoder.block.0.layer.1.EncDecAttention.k.weight");
+    random_weights_set(weights, 0, LEVEL, 1, "decoder.block.0.layer.1.EncDecAttention.v.weight");
+    random_weights_set(weights, LEVEL, 0, 1, "decoder.block.0.layer.1.EncDecAttention.o.weight");
 }
 
 /* ---- embedding and head --------------------------------------------------------------------------------------------------------- */
-
-static void add_block(random_weights_t *weights, const char *name, int in, int hidden, int out, float deviation)
-{
-    char part[NAME_BYTES];
-
-    snprintf(part, sizeof part, "%s.hidden_layer", name);
-    add_matrix(weights, part, hidden, in, 1);
-    random_weights_add(weights, 0, 0.1f, hidden, 0, "%s.bias", part);
-    snprintf(part, sizeof part, "%s.output_layer", name);
-    add_matrix(weights, part, out, hidden, deviation);
-    random_weights_add(weights, 0, 0, out, 0, "%s.bias", part);
-    snprintf(part, sizeof part, "%s.residual_layer", name);
-    add_matrix(weights, part, out, in, deviation);
-    random_weights_add(weights, 0, 0, out, 0, "%s.bias", part);
-}
 
 static void add_embedding(random_weights_t *weights, const chronos_bolt_size_t *size)
 {
@@ -170,27 +108,29 @@ static void add_embedding(random_weights_t *weights, const chronos_bolt_size_t *
     random_weights_add(weights, 0, EMBED_NOISE, 2, size->width, "shared.weight");
     for (int row = 0; row < 2; row++)
         for (int channel = 0; channel < CHANNELS; channel++)
-            random_weights_set(weights, "shared.weight", row, channel,
+            random_weights_set(weights, row, channel,
                                channel == CONSTANT ? constant
                                : channel == REG    ? (float)row
-                                                   : 0);
-    add_block(weights, "input_patch_embedding", 2 * PATCH, size->hidden, size->width, EMBED_NOISE);
-    clear_rows(weights, "input_patch_embedding.output_layer", 0, CHANNELS);
-    clear_rows(weights, residual, 0, CHANNELS);
-    random_weights_set(weights, "input_patch_embedding.residual_layer.bias", CONSTANT, 0, constant);
-    set_weight(weights, residual, LAST, PATCH - 1, 1);
+                                                   : 0,
+                               "shared.weight");
+    chronos_create_block(weights, "input_patch_embedding", 2 * PATCH, size->hidden, size->width, EMBED_NOISE);
+    random_weights_clear_rows(weights, 0, CHANNELS, "input_patch_embedding.output_layer.weight");
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.weight", residual);
+    random_weights_set(weights, CONSTANT, 0, constant, "input_patch_embedding.residual_layer.bias");
+    random_weights_set(weights, LAST, PATCH - 1, 1, "%s.weight", residual);
 }
 
 static void add_head(random_weights_t *weights, const chronos_bolt_size_t *size)
 {
     static const char residual[] = "output_patch_embedding.residual_layer";
 
-    add_block(weights, "output_patch_embedding", size->width, size->hidden, LEVELS * LENGTH, HEAD_NOISE);
+    chronos_create_block(weights, "output_patch_embedding", size->width, size->hidden, LEVELS * LENGTH, HEAD_NOISE);
     for (int row = 0; row < LEVELS * LENGTH; row++) {
         float rise = sqrtf((float)(row % LENGTH + 1) / LENGTH);
 
-        set_weight(weights, residual, row, LEVEL, 1);
-        set_weight(weights, residual, row, CONSTANT, deviates[row / LENGTH] * (SPREAD + RISE * rise) / sqrtf((float)size->width));
+        random_weights_set(weights, row, LEVEL, 1, "%s.weight", residual);
+        random_weights_set(weights, row, CONSTANT, deviates[row / LENGTH] * (SPREAD + RISE * rise) / sqrtf((float)size->width),
+                           "%s.weight", residual);
     }
 }
 
@@ -244,16 +184,12 @@ static void format_config(const chronos_bolt_size_t *size, char *text, size_t ro
 
 int chronos_bolt_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const chronos_bolt_size_t *size = NULL;
+    const chronos_bolt_size_t *size = CREATE_SIZE("chronos_bolt", sizes, size_name);
     random_weights_t *weights;
     char config[2048];
-    int rc;
 
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
     if (size == NULL)
-        return error_set(MODEL_ERR_SHAPE, "chronos_bolt: no size \"%s\": expected tiny, mini, small or base", size_name);
+        return MODEL_ERR_SHAPE;
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
     add_embedding(weights, size);
@@ -262,7 +198,5 @@ int chronos_bolt_create(const char *size_name, uint64_t seed, const char *dir)
     set_looking_heads(weights, size);
     add_head(weights, size);
     format_config(size, config, sizeof config);
-    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }

@@ -104,7 +104,27 @@ void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t h
     free_block(&from);
 }
 
+void chronos_create_block(random_weights_t *weights, const char *name, int in, int hidden, int out, float deviation)
+{
+    random_weights_add_matrix(weights, 1, hidden, in, "%s.hidden_layer.weight", name);
+    random_weights_add(weights, 0, 0.1f, hidden, 0, "%s.hidden_layer.bias", name);
+    random_weights_add_matrix(weights, deviation, out, hidden, "%s.output_layer.weight", name);
+    random_weights_add(weights, 0, 0, out, 0, "%s.output_layer.bias", name);
+    random_weights_add_matrix(weights, deviation, out, in, "%s.residual_layer.weight", name);
+    random_weights_add(weights, 0, 0, out, 0, "%s.residual_layer.bias", name);
+}
+
 /* ---- attention ---------------------------------------------------------------------------------------------------------------- */
+
+void chronos_create_attention(random_weights_t *weights, const char *name, int width, int heads, int head_dim, float deviation)
+{
+    int inner = heads * head_dim;
+
+    random_weights_add_matrix(weights, 1 / sqrtf((float)head_dim), inner, width, "%s.q.weight", name); /* scores are not scaled */
+    random_weights_add_matrix(weights, 1, inner, width, "%s.k.weight", name);
+    random_weights_add_matrix(weights, 1, inner, width, "%s.v.weight", name);
+    random_weights_add_matrix(weights, deviation, width, inner, "%s.o.weight", name);
+}
 
 const char *const chronos_qkv[3] = {".q.weight", ".k.weight", ".v.weight"};
 

@@ -15,6 +15,7 @@
 #define BARCAST_GPUWORKER_MODEL_CHRONOS_PARTS_H
 
 #include "gpuworker/model/parts_load.h"
+#include "gpuworker/model/random_weights.h"
 
 typedef struct {
     backend_weight_t hidden,
@@ -33,6 +34,11 @@ void chronos_load_embedding(loader_t *loader, const char *name, int64_t in, int6
                             chronos_block_t *block);
 void chronos_load_head(loader_t *loader, const char *name, int64_t in, int64_t hidden, int64_t out, chronos_block_t *block);
 
+/* The same block of random weights, for a checkpoint; `deviation` of its outputs. */
+void chronos_create_block(random_weights_t *weights, const char *name, int in, int hidden, int out, float deviation);
+
+/* An attention's four matrices of random weights: name.{q,k,v,o}.weight. */
+void chronos_create_attention(random_weights_t *weights, const char *name, int width, int heads, int head_dim, float deviation);
 /* What stands after an attention's name, for loader_stack. */
 extern const char *const chronos_qkv[3];
 

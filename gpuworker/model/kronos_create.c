@@ -9,11 +9,9 @@
  * random from where they stand. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "base/error.h"
 #include "gpuworker/model/kronos.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/parts_create.h"
 
 typedef struct {
     const char *name;
@@ -29,7 +27,7 @@ static const kronos_size_t sizes[] = {
     {"small", 512, 8, 8, 1024, 256, 4, 4, 512, 10, 4}, /* with Kronos-Tokenizer-base, as is base */
     {"base", 832, 12, 16, 2048, 256, 4, 4, 512, 10, 4},
 };
-enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0], NAME_BYTES = 96, SUFFIX_BYTES = 32 };
+enum { NAME_BYTES = 96, SUFFIX_BYTES = 32 };
 
 /* Channels of the tokenizer that carry what its bits say. */
 enum { LEVEL, VOLUME, CARRIED };
@@ -44,32 +42,16 @@ static const float NEVER = -30, FEATURE = 0.03f, WICK = 0.15f;
 /* Weights whose outputs have `deviation` when their inputs have 1, and a small random bias. */
 static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation)
 {
-    random_weights_add(weights, 0, deviation * random_weights_spread(inputs), outputs, inputs, "%s.weight", name);
+    random_weights_add_matrix(weights, deviation, outputs, inputs, "%s.weight", name);
     random_weights_add(weights, 0, 0.05f * deviation, outputs, 0, "%s.bias", name);
-}
-
-static void clear(random_weights_t *weights, const char *name, const char *suffix, int64_t row)
-{
-    char text[NAME_BYTES + 2 * SUFFIX_BYTES];
-
-    snprintf(text, sizeof text, "%s%s", name, suffix);
-    random_weights_clear_row(weights, text, row);
-}
-
-static void set(random_weights_t *weights, const char *name, const char *suffix, int64_t row, int64_t column, float value)
-{
-    char text[NAME_BYTES + 2 * SUFFIX_BYTES];
-
-    snprintf(text, sizeof text, "%s%s", name, suffix);
-    random_weights_set(weights, text, row, column, value);
 }
 
 /* A row of a linear layer that reads one input and nothing else. */
 static void pass_through(random_weights_t *weights, const char *name, int64_t row, int64_t column, float factor, float bias)
 {
-    clear(weights, name, ".weight", row);
-    set(weights, name, ".weight", row, column, factor);
-    set(weights, name, ".bias", row, 0, bias);
+    random_weights_clear_rows(weights, row, row + 1, "%s.weight", name);
+    random_weights_set(weights, row, column, factor, "%s.weight", name);
+    random_weights_set(weights, row, 0, bias, "%s.bias", name);
 }
 
 /* A transformer block that leaves the first `carried` channels alone. */
@@ -87,14 +69,12 @@ static void add_block(random_weights_t *weights, const char *name, int width, in
     }
     snprintf(text, sizeof text, "%s.self_attn.out_proj", name);
     add_linear(weights, text, width, width, deviation);
-    random_weights_add(weights, 0, random_weights_spread(width), hidden, width, "%s.ffn.w1.weight", name);
-    random_weights_add(weights, 0, random_weights_spread(width), hidden, width, "%s.ffn.w3.weight", name);
-    random_weights_add(weights, 0, deviation * random_weights_spread(hidden), width, hidden, "%s.ffn.w2.weight", name);
-    for (int channel = 0; channel < carried; channel++) {
-        clear(weights, text, ".weight", channel);
-        clear(weights, text, ".bias", channel);
-        clear(weights, name, ".ffn.w2.weight", channel);
-    }
+    random_weights_add_matrix(weights, 1, hidden, width, "%s.ffn.w1.weight", name);
+    random_weights_add_matrix(weights, 1, hidden, width, "%s.ffn.w3.weight", name);
+    random_weights_add_matrix(weights, deviation, width, hidden, "%s.ffn.w2.weight", name);
+    random_weights_clear_rows(weights, 0, carried, "%s.weight", text);
+    random_weights_clear_rows(weights, 0, carried, "%s.bias", text);
+    random_weights_clear_rows(weights, 0, carried, "%s.ffn.w2.weight", name);
 }
 
 static void add_stack(random_weights_t *weights, const char *name, int width, int hidden, int blocks, int carried)
@@ -117,7 +97,7 @@ static void add_tokenizer(random_weights_t *weights, const kronos_size_t *size)
     add_linear(weights, "embed", width, KRONOS_FIELDS, 1);
     pass_through(weights, "embed", LEVEL, 0, 0.25f, 0);
     for (int price = 1; price < 4; price++)
-        random_weights_set(weights, "embed.weight", LEVEL, price, 0.25f);
+        random_weights_set(weights, LEVEL, price, 0.25f, "embed.weight");
     pass_through(weights, "embed", VOLUME, 4, 1, 0);
     add_stack(weights, "encoder", width, size->tokenizer_hidden, blocks, CARRIED);
     add_stack(weights, "decoder", width, size->tokenizer_hidden, blocks, CARRIED);
@@ -125,20 +105,20 @@ static void add_tokenizer(random_weights_t *weights, const kronos_size_t *size)
     add_linear(weights, "post_quant_embed_pre", width, bits, 1);
     add_linear(weights, "post_quant_embed", width, 2 * bits, sqrtf(2.0f * (float)bits)); /* its inputs are ±unit */
     for (int channel = LEVEL; channel < CARRIED; channel++) {
-        clear(weights, "post_quant_embed", ".weight", channel);
-        clear(weights, "post_quant_embed", ".bias", channel);
+        random_weights_clear_rows(weights, channel, channel + 1, "post_quant_embed.weight");
+        random_weights_clear_rows(weights, channel, channel + 1, "post_quant_embed.bias");
         for (int i = 0; i < bits; i++) {
             int64_t bit = channel * bits + i;
 
             pass_through(weights, "quant_embed", bit, channel, 1, WIDEST * (1 - (2 * (float)i + 1) / (float)bits));
-            set(weights, "post_quant_embed", ".weight", channel, bit, WIDEST / ((float)bits * unit));
+            random_weights_set(weights, channel, bit, WIDEST / ((float)bits * unit), "post_quant_embed.weight");
         }
     }
     add_linear(weights, "head", KRONOS_FIELDS, width, FEATURE);
     for (int field = 0; field < KRONOS_FIELDS; field++) {
-        set(weights, "head", ".weight", field, LEVEL, field < 4);
-        set(weights, "head", ".weight", field, VOLUME, field >= 4);
-        set(weights, "head", ".bias", field, 0, field == 1 ? WICK : field == 2 ? -WICK : 0);
+        random_weights_set(weights, field, LEVEL, field < 4, "head.weight");
+        random_weights_set(weights, field, VOLUME, field >= 4, "head.weight");
+        random_weights_set(weights, field, 0, field == 1 ? WICK : field == 2 ? -WICK : 0, "head.bias");
     }
 }
 
@@ -152,7 +132,7 @@ static void add_part(random_weights_t *weights, const kronos_size_t *size, int p
 
     snprintf(embedding, sizeof embedding, "embedding.emb_s%d", part + 1);
     snprintf(head, sizeof head, "head.proj_s%d", part + 1);
-    random_weights_add(weights, 0, random_weights_spread(size->width), vocabulary, size->width, "%s.weight", embedding);
+    random_weights_add_matrix(weights, 1, vocabulary, size->width, "%s.weight", embedding);
     random_weights_add(weights, 0, 0, vocabulary, size->width, "%s.weight", head);
     random_weights_add(weights, NEVER, 0, vocabulary, 0, "%s.bias", head);
     for (int place = 0; place < places; place++) {
@@ -160,11 +140,11 @@ static void add_part(random_weights_t *weights, const kronos_size_t *size, int p
 
         for (int other = 0; other < places; other++) {
             float distance = (float)(place - other);
-            set(weights, embedding, ".weight", token, from + other,
-                BUMP * expf(-distance * distance / 2) / sqrtf((float)size->width));
-            set(weights, head, ".weight", token, from + other, -NARROW * distance * distance);
+            random_weights_set(weights, token, from + other, BUMP * expf(-distance * distance / 2) / sqrtf((float)size->width),
+                               "%s.weight", embedding);
+            random_weights_set(weights, token, from + other, -NARROW * distance * distance, "%s.weight", head);
         }
-        set(weights, head, ".bias", token, 0, 0);
+        random_weights_set(weights, token, 0, 0, "%s.bias", head);
         pass_through(weights, "embedding.fusion_proj", from + place, part * size->width + from + place, 1, 0);
     }
 }
@@ -187,7 +167,7 @@ static void add_predictor(random_weights_t *weights, const kronos_size_t *size)
         random_weights_add(weights, 0, 0.3f, times[i].entries, width, "%s.weight", text);
         for (int entry = 0; entry < times[i].entries; entry++)
             for (int channel = 0; channel < carried; channel++)
-                set(weights, text, ".weight", entry, channel, 0);
+                random_weights_set(weights, entry, channel, 0, "%s.weight", text);
     }
     add_stack(weights, "transformer", width, size->hidden, size->layers, carried);
     random_weights_add(weights, 1, 0, width, 0, "norm.weight");
@@ -195,10 +175,8 @@ static void add_predictor(random_weights_t *weights, const kronos_size_t *size)
         snprintf(text, sizeof text, "dep_layer.cross_attn.%s", projections[i]);
         add_linear(weights, text, width, width, 1);
     }
-    for (int channel = 0; channel < carried; channel++) {
-        clear(weights, text, ".weight", channel);
-        clear(weights, text, ".bias", channel);
-    }
+    random_weights_clear_rows(weights, 0, carried, "%s.weight", text);
+    random_weights_clear_rows(weights, 0, carried, "%s.bias", text);
     random_weights_add(weights, 1, 0, width, 0, "dep_layer.norm.weight");
 }
 
@@ -254,28 +232,22 @@ static int write_part(const kronos_size_t *size, uint64_t seed, const char *dir,
 {
     random_weights_t *weights;
     char config[1024];
-    int rc;
 
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
     add(weights, size);
     format(size, config, sizeof config);
-    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }
 
 int kronos_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const kronos_size_t *size = NULL;
+    const kronos_size_t *size = CREATE_SIZE("kronos", sizes, size_name);
     char path[4096];
     int rc;
 
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
     if (size == NULL)
-        return error_set(MODEL_ERR_SHAPE, "kronos: no size \"%s\": expected tiny, mini, small or base", size_name);
+        return MODEL_ERR_SHAPE;
     if ((rc = write_part(size, seed, dir, add_predictor, format_predictor)) < 0)
         return rc;
     snprintf(path, sizeof path, "%s/tokenizer", dir);

@@ -68,60 +68,93 @@ static void fill(uint64_t key, float centre, float spread, int64_t count, float 
     }
 }
 
-void random_weights_add(random_weights_t *weights, float centre, float spread, int64_t rows, int64_t columns,
-                        const char *name_format, ...)
+/* Takes the name. */
+static void add_tensor(random_weights_t *weights, float centre, float spread, int64_t rows, int64_t columns, char *name)
 {
-    if (weights->rc < 0)
-        return;
-    random_tensor_t tensor = {.rows = rows, .columns = columns};
-    va_list arguments;
-    va_start(arguments, name_format);
-    int length = vasprintf(&tensor.name, name_format, arguments);
-    va_end(arguments);
-    if (length < 0)
-        tensor.name = NULL;
-
+    random_tensor_t tensor = {.name = name, .rows = rows, .columns = columns};
     size_t elements = rows > 0 ? (size_t)(rows * row_elements(&tensor)) : 1;
-    tensor.data = malloc(elements * sizeof *tensor.data);
-    random_tensor_t *grown = realloc(weights->tensors, (weights->count + 1) * sizeof *grown);
+    random_tensor_t *grown = weights->rc < 0 ? NULL : realloc(weights->tensors, (weights->count + 1) * sizeof *grown);
+
     if (grown)
         weights->tensors = grown;
-    if (!tensor.name || !tensor.data || !grown) {
-        weights->rc = error_set(CHECKPOINT_ERR_MEMORY, "no memory for a tensor of %zu elements", elements);
-        free(tensor.name);
+    tensor.data = malloc(elements * sizeof *tensor.data);
+    if (!name || !tensor.data || !grown) {
+        if (weights->rc == CHECKPOINT_OK)
+            weights->rc = error_set(CHECKPOINT_ERR_MEMORY, "no memory for a tensor of %zu elements", elements);
+        free(name);
         free(tensor.data);
         return;
     }
-    uint64_t key[2] = {weights->seed, text_hash64(tensor.name, (size_t)length)};
+    uint64_t key[2] = {weights->seed, text_hash64(name, strlen(name))};
     fill(text_hash64(key, sizeof key), centre, spread, (int64_t)elements, tensor.data);
     weights->tensors[weights->count++] = tensor;
 }
 
-/* The tensor that holds [row][column]; NULL, and a failure kept, when there is none. */
-static random_tensor_t *find_tensor(random_weights_t *weights, const char *name, int64_t row, int64_t column)
+/* NULL when there is no memory. */
+static char *format_name(const char *format, va_list arguments)
 {
-    if (weights->rc < 0)
-        return NULL;
-    for (size_t i = 0; i < weights->count; i++) {
+    char *name;
+
+    return vasprintf(&name, format, arguments) < 0 ? NULL : name;
+}
+
+void random_weights_add(random_weights_t *weights, float centre, float spread, int64_t rows, int64_t columns,
+                        const char *name_format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, name_format);
+    add_tensor(weights, centre, spread, rows, columns, format_name(name_format, arguments));
+    va_end(arguments);
+}
+
+void random_weights_add_matrix(random_weights_t *weights, float deviation, int64_t rows, int64_t columns, const char *name_format,
+                               ...)
+{
+    va_list arguments;
+
+    va_start(arguments, name_format);
+    add_tensor(weights, 0, deviation * random_weights_spread(columns), rows, columns, format_name(name_format, arguments));
+    va_end(arguments);
+}
+
+/* The tensor that holds [row][column]; NULL, and a failure kept, when there is none. Takes the name. */
+static random_tensor_t *find_tensor(random_weights_t *weights, char *name, int64_t row, int64_t column)
+{
+    random_tensor_t *found = NULL;
+
+    for (size_t i = 0; weights->rc == CHECKPOINT_OK && name && !found && i < weights->count; i++) {
         random_tensor_t *tensor = &weights->tensors[i];
         if (strcmp(tensor->name, name) == 0 && row < tensor->rows && column < row_elements(tensor))
-            return tensor;
+            found = tensor;
     }
-    weights->rc = error_set(CHECKPOINT_ERR_TENSOR, "tensor \"%s\": expected one with an element [%lld][%lld]", name, (long long)row,
-                            (long long)column);
-    return NULL;
+    if (weights->rc == CHECKPOINT_OK && !name)
+        weights->rc = error_set(CHECKPOINT_ERR_MEMORY, "no memory for a tensor's name");
+    else if (weights->rc == CHECKPOINT_OK && !found)
+        weights->rc = error_set(CHECKPOINT_ERR_TENSOR, "tensor \"%s\": expected one with an element [%lld][%lld]", name,
+                                (long long)row, (long long)column);
+    free(name);
+    return found;
 }
 
-void random_weights_clear_row(random_weights_t *weights, const char *name, int64_t row)
+void random_weights_clear_rows(random_weights_t *weights, int64_t from, int64_t to, const char *name_format, ...)
 {
-    random_tensor_t *tensor = find_tensor(weights, name, row, 0);
+    va_list arguments;
+
+    va_start(arguments, name_format);
+    random_tensor_t *tensor = find_tensor(weights, format_name(name_format, arguments), to - 1, 0);
+    va_end(arguments);
     if (tensor)
-        memset(tensor->data + row * row_elements(tensor), 0, (size_t)row_elements(tensor) * sizeof *tensor->data);
+        memset(tensor->data + from * row_elements(tensor), 0, (size_t)((to - from) * row_elements(tensor)) * sizeof *tensor->data);
 }
 
-void random_weights_set(random_weights_t *weights, const char *name, int64_t row, int64_t column, float value)
+void random_weights_set(random_weights_t *weights, int64_t row, int64_t column, float value, const char *name_format, ...)
 {
-    random_tensor_t *tensor = find_tensor(weights, name, row, column);
+    va_list arguments;
+
+    va_start(arguments, name_format);
+    random_tensor_t *tensor = find_tensor(weights, format_name(name_format, arguments), row, column);
+    va_end(arguments);
     if (tensor)
         tensor->data[row * row_elements(tensor) + column] = value;
 }

@@ -17,9 +17,15 @@ void random_weights_free(random_weights_t *weights); /* allows NULL */
 void random_weights_add(random_weights_t *weights, float centre, float spread, int64_t rows, int64_t columns,
                         const char *name_format, ...) __attribute__((format(printf, 6, 7)));
 
-/* For what must not be random: zeroes a row, sets one element (column 0 of a vector). A name or index that does not exist is a failure. */
-void random_weights_clear_row(random_weights_t *weights, const char *name, int64_t row);
-void random_weights_set(random_weights_t *weights, const char *name, int64_t row, int64_t column, float value);
+/* The same of a matrix whose outputs have `deviation` when its inputs have 1. */
+void random_weights_add_matrix(random_weights_t *weights, float deviation, int64_t rows, int64_t columns, const char *name_format,
+                               ...) __attribute__((format(printf, 5, 6)));
+
+/* For what must not be random: zeroes rows, sets one element (column 0 of a vector). A name or index that does not exist is a failure. */
+void random_weights_clear_rows(random_weights_t *weights, int64_t from, int64_t to, const char *name_format, ...)
+    __attribute__((format(printf, 4, 5)));
+void random_weights_set(random_weights_t *weights, int64_t row, int64_t column, float value, const char *name_format, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* The bound of uniform numbers with standard deviation 1 / sqrt(fan_in): what keeps a layer's outputs as large as its inputs. */
 float random_weights_spread(int64_t fan_in);

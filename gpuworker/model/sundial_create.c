@@ -7,13 +7,10 @@
  * modulation, whose own value there is switched off. From there it is the location of every bar: samples continue from where the series
  * stands. Channel FAN of the flow, which starts as a mixture of the noise, moves a sample up or down with the square root of the bar's number: the
  * band opens like a fan. What the rest of the network computes moves each bar a little. */
-#include "base/error.h"
-#include "gpuworker/model/families.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/parts_create.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     const char *name;
@@ -24,8 +21,6 @@ static const sundial_size_t sizes[] = {
     {"tiny", 64, 128, 2, 2, 16, 64, 2, 10},
     {"base", 768, 3072, 12, 12, 16, 720, 3, 50}, /* thuml/sundial-base-128m: the defaults of the official configuration */
 };
-enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] };
-
 /* Channels that the path uses: of the residual stream, of the condition, of the flow. */
 enum { LEVEL = 0, HIGH = 1, LOW = 2 };
 enum { PLUS = 0, MINUS = 1 };
@@ -38,50 +33,34 @@ static const float CONSTANT = 64.0f, VARIANCE = 2.0f, FAN_WIDTH = 0.8f, JITTER =
 /* Deviation of what the condition does to the norms of the flow. */
 static const float MODULATION = 0.1f;
 
-/* Weights whose outputs have `deviation` when their inputs have 1. */
-static void add_matrix(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation)
-{
-    random_weights_add(weights, 0, deviation * random_weights_spread(inputs), outputs, inputs, "%s.weight", name);
-}
-
+/* Weights whose outputs have `deviation` when their inputs have 1, and a smaller random part in the bias. */
 static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation)
 {
-    add_matrix(weights, name, outputs, inputs, deviation);
+    random_weights_add_matrix(weights, deviation, outputs, inputs, "%s.weight", name);
     random_weights_add(weights, 0, 0.1f * deviation, outputs, 0, "%s.bias", name);
 }
 
 /* Output `channel` of a linear layer becomes `bias`. */
 static void fix_output(random_weights_t *weights, const char *name, int channel, float bias)
 {
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_clear_row(weights, text, channel);
-    snprintf(text, sizeof text, "%s.bias", name);
-    random_weights_set(weights, text, channel, 0, bias);
+    random_weights_clear_rows(weights, channel, channel + 1, "%s.weight", name);
+    random_weights_set(weights, channel, 0, bias, "%s.bias", name);
 }
 
 static void clear_stream_rows(random_weights_t *weights, const char *name)
 {
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_clear_row(weights, text, LEVEL);
-    random_weights_clear_row(weights, text, HIGH);
-    random_weights_clear_row(weights, text, LOW);
+    random_weights_clear_rows(weights, LEVEL, LOW + 1, "%s.weight", name);
 }
 
 /* A layer norm of the stream: what it divides by, it multiplies with; the constants themselves are not let through. */
 static void add_norm(random_weights_t *weights, const sundial_size_t *size, const char *name)
 {
     float divisor = sqrtf(2 * CONSTANT * CONSTANT / (float)size->hidden + VARIANCE);
-    char text[NAME_BYTES + sizeof ".weight"];
 
     random_weights_add(weights, divisor, 0, size->hidden, 0, "%s.weight", name);
     random_weights_add(weights, 0, 0, size->hidden, 0, "%s.bias", name);
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_set(weights, text, HIGH, 0, 0);
-    random_weights_set(weights, text, LOW, 0, 0);
+    random_weights_set(weights, HIGH, 0, 0, "%s.weight", name);
+    random_weights_set(weights, LOW, 0, 0, "%s.weight", name);
 }
 
 static void add_embedding(random_weights_t *weights, const sundial_size_t *size)
@@ -98,7 +77,7 @@ static void add_embedding(random_weights_t *weights, const sundial_size_t *size)
     fix_output(weights, residual, LEVEL, 0);
     fix_output(weights, residual, HIGH, 0);
     fix_output(weights, residual, LOW, 0);
-    random_weights_set(weights, "model.embed_layer.residual_layer.weight", LEVEL, size->patch - 1, 1);
+    random_weights_set(weights, LEVEL, size->patch - 1, 1, "model.embed_layer.residual_layer.weight");
 }
 
 static void add_layer(random_weights_t *weights, const sundial_size_t *size, int layer)
@@ -119,14 +98,14 @@ static void add_layer(random_weights_t *weights, const sundial_size_t *size, int
     snprintf(name + at, room, "self_attn.v_proj");
     add_linear(weights, name, size->hidden, size->hidden, 1);
     snprintf(name + at, room, "self_attn.o_proj");
-    add_matrix(weights, name, size->hidden, size->hidden, deviation);
+    random_weights_add_matrix(weights, deviation, size->hidden, size->hidden, "%s.weight", name);
     clear_stream_rows(weights, name);
     snprintf(name + at, room, "ffn_layer.gate_proj");
-    add_matrix(weights, name, size->intermediate, size->hidden, 1);
+    random_weights_add_matrix(weights, 1, size->intermediate, size->hidden, "%s.weight", name);
     snprintf(name + at, room, "ffn_layer.up_proj");
-    add_matrix(weights, name, size->intermediate, size->hidden, 1);
+    random_weights_add_matrix(weights, 1, size->intermediate, size->hidden, "%s.weight", name);
     snprintf(name + at, room, "ffn_layer.down_proj");
-    add_matrix(weights, name, size->hidden, size->intermediate, deviation);
+    random_weights_add_matrix(weights, deviation, size->hidden, size->intermediate, "%s.weight", name);
     clear_stream_rows(weights, name);
 }
 
@@ -158,8 +137,8 @@ static void add_conditions(random_weights_t *weights, const sundial_size_t *size
     add_linear(weights, condition, size->hidden, size->hidden, 0.5f);
     fix_output(weights, condition, PLUS, 0);
     fix_output(weights, condition, MINUS, 0);
-    random_weights_set(weights, "flow_loss.net.cond_embed.weight", PLUS, LEVEL, 1);
-    random_weights_set(weights, "flow_loss.net.cond_embed.weight", MINUS, LEVEL, -1);
+    random_weights_set(weights, PLUS, LEVEL, 1, "flow_loss.net.cond_embed.weight");
+    random_weights_set(weights, MINUS, LEVEL, -1, "flow_loss.net.cond_embed.weight");
 }
 
 /* The last modulation's rows are the shifts, then the scales: norm · (1 + scale) + shift. */
@@ -170,14 +149,14 @@ static void add_output(random_weights_t *weights, const sundial_size_t *size)
     add_linear(weights, modulation, 2 * size->hidden, size->hidden, MODULATION);
     fix_output(weights, modulation, LEVEL, 0);
     fix_output(weights, modulation, size->hidden + LEVEL, -1);
-    random_weights_set(weights, "flow_loss.net.final_layer.adaLN_modulation.1.weight", LEVEL, PLUS, 1);
-    random_weights_set(weights, "flow_loss.net.final_layer.adaLN_modulation.1.weight", LEVEL, MINUS, -1);
+    random_weights_set(weights, LEVEL, PLUS, 1, "flow_loss.net.final_layer.adaLN_modulation.1.weight");
+    random_weights_set(weights, LEVEL, MINUS, -1, "flow_loss.net.final_layer.adaLN_modulation.1.weight");
     add_linear(weights, linear, size->channels, size->hidden, JITTER);
     for (int c = 0; c < size->channels; c++) {
         float fan = FAN_WIDTH * sqrtf((float)(c + 1) / (float)size->channels);
 
-        random_weights_set(weights, "flow_loss.net.final_layer.linear.weight", c, LEVEL, 1);
-        random_weights_set(weights, "flow_loss.net.final_layer.linear.weight", c, FAN, fan);
+        random_weights_set(weights, c, LEVEL, 1, "flow_loss.net.final_layer.linear.weight");
+        random_weights_set(weights, c, FAN, fan, "flow_loss.net.final_layer.linear.weight");
     }
 }
 
@@ -213,16 +192,12 @@ static void format_config(const sundial_size_t *size, char *text, size_t room)
 
 int sundial_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const sundial_size_t *size = NULL;
+    const sundial_size_t *size = CREATE_SIZE("sundial", sizes, size_name);
     random_weights_t *weights;
     char config[1024];
-    int rc;
 
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
     if (size == NULL)
-        return error_set(MODEL_ERR_SHAPE, "sundial: no size \"%s\": expected tiny or base", size_name);
+        return MODEL_ERR_SHAPE;
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
     add_embedding(weights, size);
@@ -235,7 +210,5 @@ int sundial_create(const char *size_name, uint64_t seed, const char *dir)
         add_block(weights, size, block);
     add_output(weights, size);
     format_config(size, config, sizeof config);
-    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }

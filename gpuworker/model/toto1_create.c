@@ -4,12 +4,9 @@
  * travels untouched in channel 0 of the residual stream to the head, where it is the location of every mixture component: the forecast
  * continues from where the series stands. Channel 1 of the unembedded features rises with the position in the patch and widens the scale:
  * the band opens like a fan. What the rest of the network computes moves location, scale, tails and mixture a little. */
-#include "base/error.h"
-#include "gpuworker/model/families.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/parts_create.h"
 
 #include <stdio.h>
-#include <string.h>
 
 typedef struct {
     const char *name;
@@ -19,8 +16,6 @@ typedef struct {
 static const toto1_size_t sizes[] = {
     {"tiny", 64, 4, 2, 128, 16, 4, 4}, {"base", 768, 12, 12, 3072, 64, 24, 12}, /* Toto-Open-Base-1.0 */
 };
-enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] };
-
 /* Channels that the path uses. */
 enum { LEVEL = 0, WIDTH = 1 };
 
@@ -34,18 +29,15 @@ static const float DF_NOISE = 0.2f, LOC_NOISE = 0.03f, SCALE_NOISE = 0.1f, LOGIT
 /* Weights whose outputs have `deviation` when their inputs have 1, and a smaller random part in the bias. */
 static void add_linear(random_weights_t *weights, const char *name, int outputs, int inputs, float deviation, float bias)
 {
-    random_weights_add(weights, 0, deviation * random_weights_spread(inputs), outputs, inputs, "%s.weight", name);
+    random_weights_add_matrix(weights, deviation, outputs, inputs, "%s.weight", name);
     random_weights_add(weights, bias, 0.1f * deviation, outputs, 0, "%s.bias", name);
 }
 
 /* Output `channel` of a linear layer becomes 0. */
 static void silence(random_weights_t *weights, const char *name, int channel)
 {
-    char text[NAME_BYTES + sizeof ".weight"];
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_clear_row(weights, text, channel);
-    snprintf(text, sizeof text, "%s.bias", name);
-    random_weights_clear_row(weights, text, channel);
+    random_weights_clear_rows(weights, channel, channel + 1, "%s.weight", name);
+    random_weights_clear_rows(weights, channel, channel + 1, "%s.bias", name);
 }
 
 static void add_layer(random_weights_t *weights, const toto1_size_t *size, int layer)
@@ -74,7 +66,7 @@ static void add_embedding(random_weights_t *weights, const toto1_size_t *size)
     static const char name[] = "model.patch_embed.projection";
     add_linear(weights, name, size->embed, size->patch, 1, 0);
     silence(weights, name, LEVEL);
-    random_weights_set(weights, "model.patch_embed.projection.weight", LEVEL, size->patch - 1, 1);
+    random_weights_set(weights, LEVEL, size->patch - 1, 1, "model.patch_embed.projection.weight");
 }
 
 static void add_unembedding(random_weights_t *weights, const toto1_size_t *size)
@@ -85,8 +77,8 @@ static void add_unembedding(random_weights_t *weights, const toto1_size_t *size)
         int channel = position * size->embed;
         silence(weights, name, channel + LEVEL);
         silence(weights, name, channel + WIDTH);
-        random_weights_set(weights, "model.unembed.weight", channel + LEVEL, LEVEL, 1);
-        random_weights_set(weights, "model.unembed.bias", channel + WIDTH, 0, (float)(position + 1) / (float)size->patch);
+        random_weights_set(weights, channel + LEVEL, LEVEL, 1, "model.unembed.weight");
+        random_weights_set(weights, channel + WIDTH, 0, (float)(position + 1) / (float)size->patch, "model.unembed.bias");
     }
 }
 
@@ -97,9 +89,9 @@ static void add_heads(random_weights_t *weights, const toto1_size_t *size)
     add_linear(weights, "model.output_distribution.scale_proj", size->components, size->embed, SCALE_NOISE, SCALE_BIAS);
     add_linear(weights, "model.output_distribution.mixture_weights", size->components, size->embed, LOGIT_NOISE, 0);
     for (int component = 0; component < size->components; component++) {
-        random_weights_set(weights, "model.output_distribution.loc_proj.weight", component, LEVEL, 1);
-        random_weights_set(weights, "model.output_distribution.scale_proj.weight", component, LEVEL, 0);
-        random_weights_set(weights, "model.output_distribution.scale_proj.weight", component, WIDTH, SCALE_RISE);
+        random_weights_set(weights, component, LEVEL, 1, "model.output_distribution.loc_proj.weight");
+        random_weights_set(weights, component, LEVEL, 0, "model.output_distribution.scale_proj.weight");
+        random_weights_set(weights, component, WIDTH, SCALE_RISE, "model.output_distribution.scale_proj.weight");
     }
 }
 
@@ -132,25 +124,19 @@ static void format_config(const toto1_size_t *size, char *text, size_t room)
 
 int toto1_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const toto1_size_t *size = NULL;
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
-    if (!size)
-        return error_set(MODEL_ERR_SHAPE, "toto1: no size \"%s\": expected tiny or base", size_name);
+    const toto1_size_t *size = CREATE_SIZE("toto1", sizes, size_name);
     random_weights_t *weights;
+    char config[1024];
+
+    if (size == NULL)
+        return MODEL_ERR_SHAPE;
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
-
     add_embedding(weights, size);
     for (int layer = 0; layer < size->layers; layer++)
         add_layer(weights, size, layer);
     add_unembedding(weights, size);
     add_heads(weights, size);
-
-    char config[1024];
     format_config(size, config, sizeof config);
-    int rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }

@@ -7,12 +7,9 @@
  * CARRIED, for every token, the empty ones of the horizon too. The head's skip layer adds CARRIED to all quantiles; its biases are the band. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "base/error.h"
 #include "base/normal.h"
-#include "gpuworker/model/families.h"
-#include "gpuworker/model/random_weights.h"
+#include "gpuworker/model/parts_create.h"
 #include "gpuworker/model/toto2.h"
 
 /* 4m is as published. Of 22m width, layers and d_ff are, of the others only the number of parameters: their widths and layers are the ones that
@@ -26,8 +23,6 @@ static const toto2_size_t sizes[] = {
     {"tiny", 64, 2, 4, 4, 176, 16},      {"4m", 256, 4, 4, 4, 688, 32},     {"22m", 512, 8, 6, 6, 1368, 32},
     {"313m", 1024, 16, 24, 6, 2736, 32}, {"1b", 1536, 24, 36, 6, 4096, 32}, {"2.5b", 2048, 32, 48, 6, 5464, 32},
 };
-enum { SIZE_COUNT = sizeof sizes / sizeof sizes[0] };
-
 enum { LEVEL, MISSING, CARRIED, CHANNELS }; /* of the residual stream, kept free of noise */
 enum { NAME_BYTES = 96 };
 
@@ -59,30 +54,10 @@ static void add_linear(random_weights_t *weights, const char *name, int outputs,
     random_weights_add(weights, 0, bias * sqrtf(3), outputs, 0, "%s.bias", name);
 }
 
-static void set(random_weights_t *weights, const char *name, int row, int column, double value)
-{
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    random_weights_set(weights, text, row, column, (float)value);
-}
-
-static void set_bias(random_weights_t *weights, const char *name, int row, double value)
-{
-    char text[NAME_BYTES + sizeof ".bias"];
-
-    snprintf(text, sizeof text, "%s.bias", name);
-    random_weights_set(weights, text, row, 0, (float)value);
-}
-
 /* The free channels get nothing from this layer. */
 static void silence(random_weights_t *weights, const char *name)
 {
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", name);
-    for (int channel = 0; channel < CHANNELS; channel++)
-        random_weights_clear_row(weights, text, channel);
+    random_weights_clear_rows(weights, 0, CHANNELS, "%s.weight", name);
 }
 
 /* The stream is mostly constant, so that its norm, by which every layer divides, does not depend much on the series. LEVEL and MISSING are what
@@ -98,10 +73,10 @@ static void add_embedding(random_weights_t *weights, const toto2_size_t *size)
     silence(weights, "patch_proj.linear2");
     silence(weights, "patch_proj.skip_proj");
     for (int channel = 0; channel < CHANNELS; channel++)
-        random_weights_set(weights, "patch_proj.skip_proj.bias", channel, 0, 0);
-    set(weights, "patch_proj.skip_proj", LEVEL, size->patch - 1, exact);
+        random_weights_set(weights, channel, 0, 0, "patch_proj.skip_proj.bias");
+    random_weights_set(weights, LEVEL, size->patch - 1, (float)(exact), "patch_proj.skip_proj.weight");
     for (int i = 0; i < size->patch; i++)
-        set(weights, "patch_proj.skip_proj", MISSING, size->patch + i, exact / size->patch);
+        random_weights_set(weights, MISSING, size->patch + i, (float)(exact / size->patch), "patch_proj.skip_proj.weight");
 }
 
 /* Head 0 of a layer: queries and keys are one constant vector in the fast ones of the rotated pairs; the first dimension past them scores the
@@ -110,21 +85,18 @@ static void look_at_the_nearest(random_weights_t *weights, const toto2_size_t *s
 {
     int d = size->width / size->heads, rotated = d / 2, pairs = 1 + (int)(-log(SLOWEST) / log(ROPE_BASE) * rotated / 2);
     double exact = sqrt((double)size->width), each = sqrt((double)SHARPNESS * d / pairs) * exact;
-    char text[NAME_BYTES + sizeof ".weight"];
-
-    snprintf(text, sizeof text, "%s.weight", in);
     for (int part = 0; part < 3; part++)
-        for (int j = 0; j < d; j++)
-            random_weights_clear_row(weights, text, part * size->width + j);
+        random_weights_clear_rows(weights, part * size->width, part * size->width + d, "%s.weight", in);
     for (int pair = 0; pair < pairs; pair++) {
-        set_bias(weights, in, 2 * pair, each);
-        set_bias(weights, in, size->width + 2 * pair, each);
+        random_weights_set(weights, 2 * pair, 0, (float)(each), "%s.bias", in);
+        random_weights_set(weights, size->width + 2 * pair, 0, (float)(each), "%s.bias", in);
     }
-    set_bias(weights, in, rotated, sqrt((double)d) * exact);
-    set(weights, in, size->width + rotated, MISSING, -4 * (double)SHARPNESS * sqrt((double)d) * exact);
-    set(weights, in, 2 * size->width, LEVEL, exact);
+    random_weights_set(weights, rotated, 0, (float)(sqrt((double)d) * exact), "%s.bias", in);
+    random_weights_set(weights, size->width + rotated, MISSING, (float)(-4 * (double)SHARPNESS * sqrt((double)d) * exact),
+                       "%s.weight", in);
+    random_weights_set(weights, 2 * size->width, LEVEL, (float)(exact), "%s.weight", in);
     for (int column = 0; column < size->width; column++)
-        set(weights, out, CARRIED, column, column == 0 ? exact / tau : 0);
+        random_weights_set(weights, CARRIED, column, (float)(column == 0 ? exact / tau : 0), "%s.weight", out);
 }
 
 static void add_layer(random_weights_t *weights, const toto2_size_t *size, int layer)
@@ -161,8 +133,9 @@ static void add_head(random_weights_t *weights, const toto2_size_t *size)
     for (int i = 0; i < outputs; i++) {
         double opening = sqrt((i / TOTO2_LEVELS + 1) / (double)size->patch);
 
-        set(weights, skip, i, CARRIED, carried);
-        set_bias(weights, skip, i, (double)BAND * opening * normal_quantile((i % TOTO2_LEVELS + 1) / 10.0) * exact);
+        random_weights_set(weights, i, CARRIED, (float)(carried), "%s.weight", skip);
+        random_weights_set(weights, i, 0, (float)((double)BAND * opening * normal_quantile((i % TOTO2_LEVELS + 1) / 10.0) * exact),
+                           "%s.bias", skip);
     }
 }
 
@@ -204,16 +177,12 @@ static void format_config(const toto2_size_t *size, char *text, size_t room)
 
 int toto2_create(const char *size_name, uint64_t seed, const char *dir)
 {
-    const toto2_size_t *size = NULL;
+    const toto2_size_t *size = CREATE_SIZE("toto2", sizes, size_name);
     random_weights_t *weights;
     char config[1024];
-    int rc;
 
-    for (size_t i = 0; i < SIZE_COUNT; i++)
-        if (strcmp(sizes[i].name, size_name) == 0)
-            size = &sizes[i];
     if (size == NULL)
-        return error_set(MODEL_ERR_SHAPE, "toto2: no size \"%s\": expected tiny, 4m, 22m, 313m, 1b or 2.5b", size_name);
+        return MODEL_ERR_SHAPE;
     if (random_weights_new(seed, &weights) < 0)
         return MODEL_ERR_MEMORY;
     add_embedding(weights, size);
@@ -224,7 +193,5 @@ int toto2_create(const char *size_name, uint64_t seed, const char *dir)
     }
     add_head(weights, size);
     format_config(size, config, sizeof config);
-    rc = random_weights_write(weights, dir, config, CHECKPOINT_F32);
-    random_weights_free(weights);
-    return rc < 0 ? MODEL_ERR_CHECKPOINT : MODEL_OK;
+    return create_write(weights, dir, config);
 }
