@@ -52,7 +52,8 @@ static int check_model(config_t *config, const config_lines_t *lines, uint32_t i
     config_model_t *model = &config->models[index];
     const config_section_id_t section = CONFIG_SECTION_MODEL;
     if (!*model->path)
-        return fail_at(config, lines, CONFIG_ERR_MISSING, section, index, "path", "needs path: a checkpoint folder, naive or default");
+        return fail_at(config, lines, CONFIG_ERR_MISSING, section, index, "path",
+                       "needs path: a checkpoint folder, naive or default");
     if (!*model->symbols)
         return fail_at(config, lines, CONFIG_ERR_VALUE, section, index, "symbols", "symbols is empty, expected patterns such as *");
     if (model->bucket_count == 0)

@@ -305,7 +305,8 @@ static void what_is_missing_is_named(void **state)
                    "test.ini:1: [feed.a] needs path: the file or folder that its bars are in");
     assert_refused("\n[feed.a]\ntype = zmq\n" MODEL, CONFIG_ERR_MISSING,
                    "test.ini:2: [feed.a] needs endpoint: what the PULL socket binds");
-    assert_refused(FEED "[model.m]\n", CONFIG_ERR_MISSING, "test.ini:3: [model.m] needs path: a checkpoint folder, naive or default");
+    assert_refused(FEED "[model.m]\n", CONFIG_ERR_MISSING,
+                   "test.ini:3: [model.m] needs path: a checkpoint folder, naive or default");
     assert_refused(FEED "[model.m]\n\npath =\n", CONFIG_ERR_MISSING,
                    "test.ini:5: [model.m] needs path: a checkpoint folder, naive or default");
 }
