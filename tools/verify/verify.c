@@ -168,6 +168,29 @@ float *verify_input(const verify_case_t *run, const char *name, int rank, int64_
     return read_floats(run->inputs, tensor);
 }
 
+int verify_scales(const verify_case_t *run, const char *series, const char *mask, double *scale)
+{
+    int64_t dim[3], mask_dim[3];
+    float *values = verify_input(run, series, 3, dim), *observed = verify_input(run, mask, 3, mask_dim);
+    int rc = values != NULL && observed != NULL ? 0 : -1;
+
+    for (int64_t row = 0; rc == 0 && row < dim[0] * dim[1]; row++) {
+        double n = 0, sum = 0, squares = 0;
+
+        for (int64_t t = row * dim[2]; t < (row + 1) * dim[2]; t++)
+            if (observed[t] != 0) {
+                n += 1;
+                sum += (double)values[t];
+                squares += (double)values[t] * (double)values[t];
+            }
+        scale[row] = sqrt(fmax(squares / fmax(n, 1) - pow(sum / fmax(n, 1), 2), 0));
+        scale[row] = scale[row] > 0 ? scale[row] : 1;
+    }
+    free(values);
+    free(observed);
+    return rc;
+}
+
 double verify_number(const verify_case_t *run, const char *key, double otherwise)
 {
     char path[64] = "/";

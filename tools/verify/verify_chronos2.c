@@ -118,23 +118,6 @@ static int shape_of(const verify_case_t *run, model_shape_t *out)
 
 /* ---- expected and results --------------------------------------------------------------------------------------------------------- */
 
-/* Hidden states of patches without any observation are of no account. */
-static void forget_masked(verify_case_t *run)
-{
-    const verify_tensor_t *mask = verify_expected(run, "round0.attention_mask");
-
-    for (size_t i = 0; mask != NULL && i < run->count; i++) {
-        verify_tensor_t *tensor = &run->tensors[i];
-        int64_t width = tensor->tensor->elements / mask->tensor->elements;
-
-        if (strstr(tensor->tensor->name, ".after_") == NULL)
-            continue;
-        for (int64_t e = 0; e < tensor->tensor->elements; e++)
-            if (mask->values[e / width] == 0)
-                tensor->values[e] = NAN;
-    }
-}
-
 static int expect(verify_case_t *run)
 {
     char prediction[48], interpolated[48];
@@ -148,7 +131,7 @@ static int expect(verify_case_t *run)
     free_batch(&batch);
     if (run->row_of == NULL)
         return error_set(-1, "out of memory");
-    forget_masked(run);
+    verify_forget_masked(run, ".after_");
     for (int item = 0;; item++) {
         snprintf(prediction, sizeof prediction, "prediction_%d", item);
         snprintf(interpolated, sizeof interpolated, "quantiles_interp_%d", item);

@@ -1,8 +1,6 @@
 /* Chronos-Bolt's cases: series_i [T], of different lengths; expected prediction [series,levels,H] and quantiles_interp [series,H,interp_levels]. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "tools/verify/verify_levels.h"
@@ -44,21 +42,9 @@ static int shape_of(const verify_case_t *run, model_shape_t *out)
     return verify_ask_levels(run, out);
 }
 
-/* Hidden states of patches without any observation are of no account. */
 static int expect(verify_case_t *run)
 {
-    const verify_tensor_t *mask = verify_expected(run, "round0.attention_mask");
-
-    for (size_t i = 0; mask != NULL && i < run->count; i++) {
-        verify_tensor_t *tensor = &run->tensors[i];
-        int64_t width = tensor->tensor->elements / mask->tensor->elements;
-
-        if (strstr(tensor->tensor->name, ".encoder_block_") == NULL)
-            continue;
-        for (int64_t e = 0; e < tensor->tensor->elements; e++)
-            if (mask->values[e / width] == 0)
-                tensor->values[e] = NAN;
-    }
+    verify_forget_masked(run, ".encoder_block_");
     return verify_order_levels(run, "prediction", "quantiles_interp");
 }
 

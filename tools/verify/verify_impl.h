@@ -50,20 +50,22 @@ typedef struct {
     const verify_exception_t *exceptions; /* ended by a NULL name */
 } verify_family_t;
 
-extern const verify_family_t verify_toto2, verify_chronos2, verify_chronos_bolt, verify_sundial;
+extern const verify_family_t verify_toto1, verify_toto2, verify_kronos, verify_chronos2, verify_chronos_bolt, verify_sundial;
 
 /* The expected tensor of that name, NULL when the case has none. */
 verify_tensor_t *verify_expected(verify_case_t *run, const char *name);
 
 /* Compares `count` values with those of the expected tensor from element `at` on. */
 void verify_compare(verify_case_t *run, verify_tensor_t *tensor, int64_t at, const float *values, int64_t count);
-extern const verify_family_t verify_toto1, verify_kronos;
 
 /* A number of case.json by its key ("a.b" descends); `otherwise` where there is none. */
 double verify_number(const verify_case_t *run, const char *key, double otherwise);
 
 /* An input tensor as floats (malloc'ed), its dimensions in dim[rank]; the error text names it. */
 float *verify_input(const verify_case_t *run, const char *name, int rank, int64_t *dim);
+
+/* Standard deviation of what is observed of each row of two inputs [][rows][bars]; 1 for a constant row. */
+int verify_scales(const verify_case_t *run, const char *series, const char *mask, double *scale);
 
 /* Compares results [batch][rows][horizon] with the expected tensor of that name: |difference| in units of scale[batch · rows]. */
 void verify_forecast(verify_case_t *run, const char *name, const float *values, const double *scale, int64_t rows, int64_t horizon);

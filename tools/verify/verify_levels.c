@@ -162,3 +162,19 @@ void verify_fill_row(const float *series, int64_t bars, int64_t context, float *
         mask[i] = observed;
     }
 }
+
+void verify_forget_masked(verify_case_t *run, const char *part)
+{
+    const verify_tensor_t *mask = verify_expected(run, "round0.attention_mask");
+
+    for (size_t i = 0; mask != NULL && i < run->count; i++) {
+        verify_tensor_t *tensor = &run->tensors[i];
+        int64_t width = tensor->tensor->elements / mask->tensor->elements;
+
+        if (strstr(tensor->tensor->name, part) == NULL)
+            continue;
+        for (int64_t e = 0; e < tensor->tensor->elements; e++)
+            if (mask->values[e / width] == 0)
+                tensor->values[e] = NAN;
+    }
+}

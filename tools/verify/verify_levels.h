@@ -12,6 +12,9 @@ int verify_ask_levels(const verify_case_t *run, model_shape_t *shape);
  * quantiles between those. */
 int verify_order_levels(verify_case_t *run, const char *prediction, const char *interpolated);
 
+/* Hidden states of patches without any observation are of no account: in expected tensors whose names contain `part` they are not compared. */
+void verify_forget_masked(verify_case_t *run, const char *part);
+
 /* Compares the session's quantiles with both, of the expected rows from `row` on (in the case's order of rows): in units of scale[row], or
  * absolutely where that is no scale but what stands for the deviation of a constant series. The mean has to be the median. */
 int verify_levels(verify_case_t *run, const session_t *session, const char *prediction, const char *interpolated, int64_t row,

@@ -88,31 +88,6 @@ cleanup:
     return rc;
 }
 
-/* Standard deviation of what is observed of each row; 1 for a constant one. */
-static double *scales_of(const verify_case_t *run)
-{
-    int64_t dim[3];
-    float *series = verify_input(run, "series", 3, dim), *mask = verify_input(run, "padding_mask", 3, dim);
-    double *scale = malloc(run->shape.batch * run->shape.variates * sizeof *scale);
-
-    if (series != NULL && mask != NULL && scale != NULL)
-        for (int64_t row = 0; row < dim[0] * dim[1]; row++) {
-            double n = 0, sum = 0, squares = 0;
-
-            for (int64_t t = row * dim[2]; t < (row + 1) * dim[2]; t++)
-                if (mask[t] != 0) {
-                    n += 1;
-                    sum += (double)series[t];
-                    squares += (double)series[t] * (double)series[t];
-                }
-            scale[row] = sqrt(fmax(squares / fmax(n, 1) - pow(sum / fmax(n, 1), 2), 0));
-            scale[row] = scale[row] > 0 ? scale[row] : 1;
-        }
-    free(series);
-    free(mask);
-    return scale;
-}
-
 /* The quantiles that a session without samples gives for the first patch, in the order of `exact`: [levels][rows][positions]. */
 static int first_patch_quantiles(const verify_case_t *run, const verify_tensor_t *levels, const verify_tensor_t *exact, float *to)
 {
@@ -167,13 +142,13 @@ static int check_exact(verify_case_t *run, const double *scale)
 
 static int toto1_results(verify_case_t *run, const session_t *session)
 {
-    double *scale = scales_of(run);
-    int rc;
+    double *scale = malloc(run->shape.batch * run->shape.variates * sizeof *scale);
+    int rc = scale != NULL ? verify_scales(run, "series", "padding_mask", scale) : error_set(-1, "out of memory");
 
-    if (scale == NULL)
-        return error_set(-1, "out of memory");
-    verify_forecast(run, "forecast_mean", session_output(session)->mean, scale, run->shape.variates, run->shape.horizon);
-    rc = check_exact(run, scale);
+    if (rc == 0)
+        verify_forecast(run, "forecast_mean", session_output(session)->mean, scale, run->shape.variates, run->shape.horizon);
+    if (rc == 0)
+        rc = check_exact(run, scale);
     free(scale);
     return rc;
 }

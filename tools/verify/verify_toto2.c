@@ -113,30 +113,6 @@ cleanup:
     return rc;
 }
 
-/* Standard deviation of what is observed of each target; 1 for a constant one. */
-static int scales_of(const verify_case_t *run, double *scale)
-{
-    int64_t dim[3];
-    float *target = verify_input(run, "target", 3, dim), *mask = verify_input(run, "target_mask", 3, dim);
-
-    if (target != NULL && mask != NULL)
-        for (int64_t row = 0; row < dim[0] * dim[1]; row++) {
-            double n = 0, sum = 0, squares = 0;
-
-            for (int64_t t = row * dim[2]; t < (row + 1) * dim[2]; t++)
-                if (mask[t] != 0) {
-                    n += 1;
-                    sum += (double)target[t];
-                    squares += (double)target[t] * (double)target[t];
-                }
-            scale[row] = sqrt(fmax(squares / fmax(n, 1) - pow(sum / fmax(n, 1), 2), 0));
-            scale[row] = scale[row] > 0 ? scale[row] : 1;
-        }
-    free(target);
-    free(mask);
-    return target != NULL && mask != NULL ? 0 : -1;
-}
-
 /* Ours are [B][V][9][H]; the case has [9][B][targets][H]. */
 static int toto2_results(verify_case_t *run, const session_t *session)
 {
@@ -145,7 +121,7 @@ static int toto2_results(verify_case_t *run, const session_t *session)
     const float *quantiles = session_output(session)->quantiles;
     float *values = malloc((size_t)(LEVELS * rows * horizon) * sizeof *values);
     double *scale = malloc((size_t)(LEVELS * rows) * sizeof *scale);
-    int rc = values != NULL && scale != NULL ? scales_of(run, scale) : error_set(-1, "out of memory");
+    int rc = values != NULL && scale != NULL ? verify_scales(run, "target", "target_mask", scale) : error_set(-1, "out of memory");
 
     for (int64_t i = 0; rc == 0 && i < LEVELS * rows; i++) {
         int64_t level = i / rows, row = i % rows / targets * variates + i % targets;

@@ -4,6 +4,8 @@ import sys
 
 import torch
 
+from official import compile_part
+
 NAME = "chronos2"  # in case.json
 CASES = "1:2048:64:0,1:512:64:0,64:2048:64:0,512:2048:64:0,1:2048:1500:0"
 AGREEMENT = (1, 2048, 64, 0)
@@ -50,13 +52,7 @@ def forecaster(model, series, horizon, samples):
 
 
 def compile(model):
-    plain = model.model
-    model.model = torch.compile(plain, mode="reduce-overhead")
-
-    def undo():
-        model.model = plain
-
-    return undo
+    return compile_part(model, "model")
 
 
 def inputs(model, series, horizon, samples):

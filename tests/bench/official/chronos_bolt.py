@@ -3,6 +3,8 @@ import sys
 
 import torch
 
+from official import compile_part
+
 NAME = "chronos_bolt"  # in case.json
 CASES = "1:512:64:0,1:2048:64:0,512:512:64:0,1:512:256:0"
 AGREEMENT = (32, 512, 64, 0)
@@ -29,13 +31,7 @@ def forecaster(model, series, horizon, samples):
 
 
 def compile(model):
-    plain = model.model
-    model.model = torch.compile(plain, mode="reduce-overhead")
-
-    def undo():
-        model.model = plain
-
-    return undo
+    return compile_part(model, "model")
 
 
 def inputs(model, series, horizon, samples):

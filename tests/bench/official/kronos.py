@@ -13,6 +13,8 @@ import types
 
 import torch
 
+from official import compile_part
+
 NAME = "kronos"
 CASES = "1:256:24:1,1:400:120:10,16:400:120:1"
 AGREEMENT = (4, 256, 24, 1)
@@ -100,13 +102,7 @@ def forecaster(model, series, horizon, samples, **choice):
 
 def compile(model):
     """The two calls of each step."""
-    plain = model.predictor.decode_s1, model.predictor.decode_s2
-    model.predictor.decode_s1, model.predictor.decode_s2 = (torch.compile(call, mode="reduce-overhead") for call in plain)
-
-    def undo():
-        model.predictor.decode_s1, model.predictor.decode_s2 = plain
-
-    return undo
+    return compile_part(model.predictor, "decode_s1", "decode_s2")
 
 
 def inputs(model, series, horizon, samples):

@@ -11,6 +11,8 @@ import types
 
 import torch
 
+from official import compile_part
+
 NAME = "sundial"
 CASES = "1:2880:96:20,1:512:96:20,64:2880:96:20"
 AGREEMENT = (8, 2880, 96, 20)
@@ -63,13 +65,7 @@ def forecaster(model, series, horizon, samples):
 
 def compile(model):
     """The flow's network runs once a step and is what compilation gains by."""
-    plain = model.flow_loss.net
-    model.flow_loss.net = torch.compile(plain, mode="reduce-overhead")
-
-    def undo():
-        model.flow_loss.net = plain
-
-    return undo
+    return compile_part(model.flow_loss, "net")
 
 
 def inputs(model, series, horizon, samples):

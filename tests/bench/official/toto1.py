@@ -3,6 +3,8 @@ import sys
 
 import torch
 
+from official import compile_part
+
 NAME = "toto1"  # in case.json
 CASES = "1:512:64:0,1:512:64:256,1:512:336:256,512:512:64:0"
 AGREEMENT = (64, 512, 336, 0)
@@ -50,13 +52,7 @@ def forecaster(model, series, horizon, samples):
 
 
 def compile(model):
-    plain = model.model
-    model.model = torch.compile(plain, mode="reduce-overhead")
-
-    def undo():
-        model.model = plain
-
-    return undo
+    return compile_part(model, "model")
 
 
 def inputs(model, series, horizon, samples):

@@ -11,6 +11,8 @@ import types
 
 import torch
 
+from official import compile_part
+
 NAME = "toto2"
 CASES = "1:512:96:0,64:512:96:0,512:512:96:0"
 AGREEMENT = (64, 512, 96, 0)
@@ -59,13 +61,7 @@ def forecaster(model, series, horizon, samples):
 
 
 def compile(model):
-    plain = model.transformer
-    model.transformer = torch.compile(plain, mode="reduce-overhead")
-
-    def undo():
-        model.transformer = plain
-
-    return undo
+    return compile_part(model, "transformer")
 
 
 def inputs(model, series, horizon, samples):

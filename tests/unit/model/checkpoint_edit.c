@@ -108,3 +108,14 @@ void edit_load_fails_naming(edit_t *edit, const char *what)
     if (strstr(error_text(), what) == NULL)
         fail_msg("\"%s\" does not name %s", error_text(), what);
 }
+
+void edit_configs_fail(const char *dir, const char *family, const edit_config_t *configs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        edit_t edit;
+
+        edit_begin(&edit, dir, family);
+        edit_replace(&edit, configs[i].from, configs[i].to);
+        edit_load_fails_naming(&edit, configs[i].names);
+    }
+}

@@ -38,4 +38,11 @@ int edit_load(edit_t *edit);
 /* It must not load, and the error must name `what`. */
 void edit_load_fails_naming(edit_t *edit, const char *what);
 
+/* Replacements in config.json, each of which alone must be refused by that name. */
+typedef struct {
+    const char *from, *to, *names;
+} edit_config_t;
+
+void edit_configs_fail(const char *dir, const char *family, const edit_config_t *configs, size_t count);
+
 #endif

@@ -101,9 +101,7 @@ static void a_wrong_shape_is_named(void **state)
 
 static void config_errors_name_the_key(void **state)
 {
-    static const struct {
-        const char *from, *to, *names;
-    } chronos2[] =
+    static const edit_config_t chronos2[] =
         {
             {"\"input_patch_stride\": 16", "\"input_patch_stride\": 8", "input_patch_stride"},
             {"\"output_patch_size\": 16", "\"output_patch_size\": 32", "output_patch_size"},
@@ -116,26 +114,20 @@ static void config_errors_name_the_key(void **state)
             {"\"time_encoding_scale\": 8192", "\"time_encoding_scale\": 0", "time_encoding_scale"},
             {"\"num_layers\"", "\"layers\"", "num_layers"},
         },
-      bolt[] = {
-          {"\"prediction_length\": 64", "\"prediction_length\": 0", "prediction_length"},
-          {"\"use_reg_token\": true", "\"use_reg_token\": 1", "use_reg_token"},
-          {"\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 30", "relative_attention_num_buckets"},
-          {"\"relative_attention_max_distance\": 128", "\"relative_attention_max_distance\": 8", "relative_attention_max_distance"},
-          {"\"num_decoder_layers\"", "\"decoder_layers\"", "num_decoder_layers"},
-          {"\"decoder_start_token_id\": 0", "\"decoder_start_token_id\": 2", "decoder_start_token_id"},
-      };
+                               bolt[] = {
+                                   {"\"prediction_length\": 64", "\"prediction_length\": 0", "prediction_length"},
+                                   {"\"use_reg_token\": true", "\"use_reg_token\": 1", "use_reg_token"},
+                                   {"\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 30",
+                                    "relative_attention_num_buckets"},
+                                   {"\"relative_attention_max_distance\": 128", "\"relative_attention_max_distance\": 8",
+                                    "relative_attention_max_distance"},
+                                   {"\"num_decoder_layers\"", "\"decoder_layers\"", "num_decoder_layers"},
+                                   {"\"decoder_start_token_id\": 0", "\"decoder_start_token_id\": 2", "decoder_start_token_id"},
+                               };
 
     (void)state;
-    for (size_t i = 0; i < sizeof chronos2 / sizeof *chronos2; i++) {
-        begin_chronos2();
-        edit_replace(&edit, chronos2[i].from, chronos2[i].to);
-        edit_load_fails_naming(&edit, chronos2[i].names);
-    }
-    for (size_t i = 0; i < sizeof bolt / sizeof *bolt; i++) {
-        begin_bolt();
-        edit_replace(&edit, bolt[i].from, bolt[i].to);
-        edit_load_fails_naming(&edit, bolt[i].names);
-    }
+    edit_configs_fail(CHRONOS2, "chronos2", chronos2, sizeof chronos2 / sizeof *chronos2);
+    edit_configs_fail(CHRONOS_BOLT, "chronos_bolt", bolt, sizeof bolt / sizeof *bolt);
 }
 
 int main(void)

@@ -86,9 +86,7 @@ static void an_unexpected_tensor_is_named(void **state)
 
 static void config_errors_name_the_key(void **state)
 {
-    static const struct {
-        const char *from, *to, *names;
-    } edits[] = {
+    static const edit_config_t edits[] = {
         {"\"silu\"", "\"gelu\"", "hidden_act"},
         {"\"rope_theta\": 10000", "\"rope_theta\": 500000", "rope_theta"},
         {"    32\n", "    32, 64\n", "output_token_lens"},
@@ -102,13 +100,7 @@ static void config_errors_name_the_key(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
-        edit_t edit;
-
-        begin(&edit);
-        edit_replace(&edit, edits[i].from, edits[i].to);
-        edit_load_fails_naming(&edit, edits[i].names);
-    }
+    edit_configs_fail(FIXTURE, "sundial", edits, sizeof edits / sizeof *edits);
 }
 
 int main(void)

@@ -74,9 +74,7 @@ static void variate_labels_are_refused_by_name(void **state)
 
 static void config_errors_name_the_key(void **state)
 {
-    static const struct {
-        const char *from, *to, *names;
-    } edits[] = {
+    static const edit_config_t edits[] = {
         {"MixtureOfStudentTsOutput", "GaussianOutput", "output_distribution_classes"},
         {"CausalPatchStdMeanScaler", "StdMeanScaler", "scaler_cls"},
         {"\"stride\": 8", "\"stride\": 4", "stride"},
@@ -89,13 +87,7 @@ static void config_errors_name_the_key(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < sizeof edits / sizeof *edits; i++) {
-        edit_t edit;
-
-        begin(&edit);
-        edit_replace(&edit, edits[i].from, edits[i].to);
-        edit_load_fails_naming(&edit, edits[i].names);
-    }
+    edit_configs_fail(FIXTURE, "toto1", edits, sizeof edits / sizeof *edits);
 }
 
 static void a_config_of_no_family_is_told_apart(void **state)

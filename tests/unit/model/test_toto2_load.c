@@ -72,27 +72,22 @@ static void a_switch_without_its_tensors_names_the_first(void **state)
     edit_load_fails_naming(&edit, "transformer.layers.0.attn.q_norm.weight");
 }
 
-static void config_fails_naming(const char *from, const char *to, const char *what)
-{
-    edit_replace(&edit, from, to);
-    edit_load_fails_naming(&edit, what);
-    edit_begin(&edit, FIXTURE, "toto2");
-}
-
 static void config_errors_name_the_key(void **state)
 {
+    static const edit_config_t configs[] = {
+        {"\"num_layers\": 2", "\"num_layers\": 3", "layer_group_size"},
+        {"\"num_groups\": 2", "\"num_groups\": 3", "num_groups"},
+        {"\"qk_dim\": 16", "\"qk_dim\": 18", "qk_dim"},
+        {"\"v_dim\": 16", "\"v_dim\": 8", "v_dim"},
+        {"\"num_output_patches\": 1", "\"num_output_patches\": 2", "num_output_patches"},
+        {"\"pre_norm\": true", "\"pre_norm\": false", "pre_norm"},
+        {"\"norm_eps\": 0.0001", "\"norm_eps\": 0", "norm_eps"},
+        {"\"num_variate_layers_per_group\": 1", "\"num_variate_layers_per_group\": 3", "num_variate_layers_per_group"},
+        {"\"d_model\": 32", "\"d_model\": \"wide\"", "d_model"},
+    };
+
     (void)state;
-    config_fails_naming("\"num_layers\": 2", "\"num_layers\": 3", "layer_group_size");
-    config_fails_naming("\"num_groups\": 2", "\"num_groups\": 3", "num_groups");
-    config_fails_naming("\"qk_dim\": 16", "\"qk_dim\": 18", "qk_dim");
-    config_fails_naming("\"v_dim\": 16", "\"v_dim\": 8", "v_dim");
-    config_fails_naming("\"num_output_patches\": 1", "\"num_output_patches\": 2", "num_output_patches");
-    config_fails_naming("\"pre_norm\": true", "\"pre_norm\": false", "pre_norm");
-    config_fails_naming("\"norm_eps\": 0.0001", "\"norm_eps\": 0", "norm_eps");
-    config_fails_naming("\"num_variate_layers_per_group\": 1", "\"num_variate_layers_per_group\": 3",
-                        "num_variate_layers_per_group");
-    config_fails_naming("\"d_model\": 32", "\"d_model\": \"wide\"", "d_model");
-    assert_int_equal(edit_load(&edit), MODEL_OK);
+    edit_configs_fail(FIXTURE, "toto2", configs, sizeof configs / sizeof *configs);
 }
 
 int main(void)
@@ -105,7 +100,7 @@ int main(void)
         cmocka_unit_test_setup(an_unexpected_tensor_is_named, begin),
         cmocka_unit_test_setup(a_wrong_shape_is_named, begin),
         cmocka_unit_test_setup(a_switch_without_its_tensors_names_the_first, begin),
-        cmocka_unit_test_setup(config_errors_name_the_key, begin),
+        cmocka_unit_test(config_errors_name_the_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
