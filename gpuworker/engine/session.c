@@ -339,6 +339,8 @@ int session_set_tap(session_t *session, model_tap_t tap, void *context)
 
     if (session->graph != NULL)
         return error_set(SESSION_ERR_SHAPE, "a captured session cannot be tapped: open it without graphs");
+    if (session->family->set_tap == NULL)
+        return SESSION_OK;
     rc = session->family->set_tap(session->state, tap, context);
     return rc < 0 ? session_error(rc) : SESSION_OK;
 }

@@ -1,4 +1,4 @@
-/* Every model family, one file each in this folder. */
+/* Every model family. */
 #ifndef BARCAST_GPUWORKER_MODEL_FAMILIES_H
 #define BARCAST_GPUWORKER_MODEL_FAMILIES_H
 

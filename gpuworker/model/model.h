@@ -1,4 +1,5 @@
-/* What a model family offers: one file in this folder, written once against the op vocabulary (backend/backend.h).
+/* What a model family offers: a few files in this folder, written once against the op vocabulary (backend/backend.h). What families share lies in
+ * parts.h (sessions), parts_load.h and parts_create.h.
  *
  * A model_t is one checkpoint's weights on one backend, shared by its sessions. A session's part of the model (model_state_t, defined by
  * the family) holds every buffer of one shape; `forecast` enqueues the whole forecast on it, the same calls in the same order every
@@ -117,22 +118,22 @@ typedef struct {
     const char *name;
     /* Does this config.json belong to the family? Looks at keys only; no error text. */
     bool (*matches)(const checkpoint_t *checkpoint);
-    /* Reads config.json and the weights into a model_t of model_bytes that is zeroed but for its base. Failures go to loader->rc
+    size_t model_bytes, state_bytes; /* of model_t, of model_state_t */
+    /* Reads config.json and the weights into a model that is zeroed but for its base. Failures go to loader->rc
      * (gpuworker/model/parts_load.h); unload is called after them too. NULL: there is no checkpoint. */
-    size_t model_bytes;
     void (*load)(model_t *model, loader_t *loader);
     void (*unload)(model_t *model);                        /* frees what the model holds on the host; NULL: nothing */
     void (*info)(const model_t *model, model_info_t *out); /* adds to what model_info knows */
-    /* Allocates everything in a model_state_t of state_bytes that is zeroed. `input` and `output`, zeroed too, get their pointers. What the model does otherwise than asked it writes back into the
-     * shape: context rounded up to the patch, samples 0 where it cannot draw, quantile_count 0 where it has none to give. */
-    size_t state_bytes;
+    /* Allocates everything. `state` is zeroed; `input` and `output`, zeroed too, get their pointers. What the model does otherwise than
+     * asked it writes back into the shape: context rounded up to the patch, samples 0 where it cannot draw, quantile_count 0 where it has
+     * none to give. */
     int (*open)(model_t *model, model_shape_t *shape, model_state_t *state, model_input_t *input, model_output_t *output);
     void (*prepare)(model_state_t *state); /* NULL: the inputs are complete as the caller leaves them */
     int (*forecast)(model_state_t *state);
     void (*close)(model_state_t *state); /* frees what open has allocated; after its failure too */
     /* Of a full batch of a shape as open has written it back. */
     void (*cost)(const model_t *model, const model_shape_t *shape, model_cost_t *out);
-    /* May allocate: what only a tap needs is not there before. */
+    /* May allocate: what only a tap needs is not there before. NULL: the model shows nothing. */
     int (*set_tap)(model_state_t *state, model_tap_t tap, void *context);
     /* A seeded random checkpoint of that family: size is a published name ("base") or "tiny". Deterministic. NULL: none. */
     int (*create)(const char *size, uint64_t seed, const char *dir);
@@ -158,13 +159,14 @@ int model_default_dir(char *out, size_t room);
 /* Loads DIR ("naive" for the built-in one, "default" for the one that comes with Barcast): finds the family by config.json. The checkpoint is
  * closed again when the weights are up; *revision gets what forecasts name the weights by: a hash of all the checkpoints that they came from. */
 int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, model_t **out, char revision[static 17]);
-void model_unload(model_t *model);
-
-/* Does a session of that horizon give quantiles with samples = 0? */
-bool model_has_quantiles(const model_t *model, uint32_t horizon);
+void model_unload(model_t *model); /* allows NULL */
 const model_family_t *model_family(const model_t *model);
 void model_info(const model_t *model, model_info_t *out);
-/* A session's part of the model, see model_family_t.open; shape->precision is the model's. */
+/* Does a session of that horizon give quantiles with samples = 0? */
+bool model_has_quantiles(const model_t *model, uint32_t horizon);
+
+/* A session's part of the model: makes the state and opens it (model_family_t.open). A precision other than the model's is a
+ * MODEL_ERR_SHAPE. After a failure nothing is left. The caller's until model_close. */
 int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
 void model_close(const model_t *model, model_state_t *state);
 

@@ -84,22 +84,13 @@ static void naive_cost(const model_t *model, const model_shape_t *shape, model_c
     *out = (model_cost_t){.io_bytes = model_io_bytes(shape)};
 }
 
-static int naive_set_tap(model_state_t *state, model_tap_t tap, void *context)
-{
-    (void)state; /* no intermediate of it is in the goldens */
-    (void)tap;
-    (void)context;
-    return MODEL_OK;
-}
-
 const model_family_t naive_family = {
     .name = "naive",
     .model_bytes = sizeof(model_t),
-    .info = naive_info,
     .state_bytes = sizeof(model_state_t),
+    .info = naive_info,
     .open = naive_open,
     .forecast = naive_forecast,
     .close = naive_close,
     .cost = naive_cost,
-    .set_tap = naive_set_tap,
 };

@@ -40,7 +40,7 @@ typedef struct {
 
 /* The struct starts as {.backend = backend}. All that is taken is valid until buffers_close; zeroed or NULL after a failure. */
 backend_tensor_t buffers_take(buffers_t *buffers, const char *label, backend_dtype_t dtype, int rank, const int64_t *dim);
-/* Zeroed memory of the host. */
+/* Zeroed memory of the host, at most BUFFERS_MEMORY_MOST times. */
 void *buffers_calloc(buffers_t *buffers, int64_t count, size_t bytes);
 void buffers_close(buffers_t *buffers);
 
