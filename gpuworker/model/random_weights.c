@@ -91,7 +91,7 @@ static void add_tensor(random_weights_t *weights, float centre, float spread, in
 }
 
 /* NULL when there is no memory. */
-static char *format_name(const char *format, va_list arguments)
+__attribute__((format(printf, 1, 0))) static char *format_name(const char *format, va_list arguments)
 {
     char *name;
 
