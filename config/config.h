@@ -64,6 +64,7 @@ typedef struct {
     uint32_t samples;             /* paths; 0: the mean, and quantiles where the model has them without */
     bool publish_samples;
     /* What some families leave open; 0: the official default, see model_options_t. */
+    bool rescale;
     double temperature, top_p, cap;
     uint32_t top_k, window, decode_block, minimum_observed;
     uint64_t seed;

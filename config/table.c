@@ -170,6 +170,10 @@ const config_key_t config_keys[] = {
             "within one patch of Toto 1.0. Models that give quantiles by themselves (naive, Chronos, Toto 2.0) draw none."},
     {CONFIG_SECTION_MODEL, "publish_samples", CONFIG_VALUE_BOOL, "off", MODEL(publish_samples),
      .doc = "Publish the paths themselves too."},
+    {CONFIG_SECTION_MODEL, "rescale", CONFIG_VALUE_BOOL, "off", MODEL(rescale),
+     .doc = "Show it series below 16 as if they were near 100, and bring their forecasts back. For Toto 1.0 and prices well below "
+            "1, which drown "
+            "in what its scaler adds; the official code does not, the default model always does."},
     {CONFIG_SECTION_MODEL, "temperature", CONFIG_VALUE_NUMBER, "0", MODEL(temperature), .least = 0, .most = 10,
      .doc = "Kronos: of its token draws. 0: 1."},
     {CONFIG_SECTION_MODEL, "top_k", CONFIG_VALUE_U32, "0", MODEL(top_k), .least = 0, .most = 65536,

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "gpuworker/engine/rescale.h"
 
 struct session {
     model_t *model;
@@ -16,6 +17,8 @@ struct session {
     model_input_t input;
     model_output_t output;
     backend_graph_t *graph; /* NULL: eager */
+    int8_t *exponents;      /* [batch · variates]; NULL: series are not rescaled */
+    uint32_t rescaled;      /* series of the run under way whose exponents are not all 0; 0: none */
     session_stats_t stats;
 };
 
@@ -73,9 +76,14 @@ static int start(session_t *session)
     return enqueue(session);
 }
 
-static int finish(const session_t *session)
+static int finish(session_t *session)
 {
-    return backend_synchronize(session->backend) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
+    int rc = backend_synchronize(session->backend) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
+
+    if (session->rescaled > 0)
+        rescale_back(&session->shape, &session->input, &session->output, session->rescaled, session->exponents);
+    session->rescaled = 0;
+    return rc;
 }
 
 static int run(session_t *session)
@@ -133,6 +141,8 @@ static int accept_run(session_t *session, uint32_t count)
         if (session->input.length[i] < 1 || session->input.length[i] > session->shape.context)
             return error_set(SESSION_ERR_SHAPE, "series %u has %u bars, the session takes 1 to %u", i, session->input.length[i],
                              session->shape.context);
+    if (session->exponents != NULL && rescale_inputs(&session->shape, &session->input, count, session->exponents))
+        session->rescaled = count;
     pad(session, count);
     return SESSION_OK;
 }
@@ -292,6 +302,13 @@ int session_open(model_t *model, const model_shape_t *shape, bool graphs, sessio
         return session_error(rc);
     }
     session->stats.bytes = backend_allocated_bytes(base->backend) - before;
+    if (base->rescale || shape->options.rescale) {
+        session->exponents = calloc((size_t)shape->batch * shape->variates, sizeof *session->exponents);
+        if (session->exponents == NULL) {
+            session_close(session);
+            return error_set(SESSION_ERR_MEMORY, "no memory for a session");
+        }
+    }
     if ((rc = try_out(session, graphs)) < 0) {
         session_close(session);
         return rc;
@@ -308,6 +325,7 @@ void session_close(session_t *session)
         return;
     backend_graph_free(session->backend, session->graph);
     model_close(session->model, session->state);
+    free(session->exponents);
     free(session);
 }
 

@@ -72,13 +72,14 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
     const model_family_t *family;
     checkpoint_t *checkpoint;
     char default_dir[PATH_MAX];
+    bool is_default = strcmp(dir, "default") == 0;
     int rc;
 
     if (precision == BACKEND_BF16 && !backend_has_bf16(backend))
         return error_set(MODEL_ERR_BACKEND, "%s: %s has no bf16", dir, backend_name(backend));
     if (strcmp(dir, naive_family.name) == 0)
         return load_naive(backend, precision, out, revision);
-    if (strcmp(dir, "default") == 0) {
+    if (is_default) {
         if (model_default_dir(default_dir, sizeof default_dir) < 0)
             return MODEL_ERR_CHECKPOINT;
         dir = default_dir;
@@ -89,6 +90,8 @@ int model_load(backend_t *backend, const char *dir, backend_dtype_t precision, m
     rc = family != NULL ? load_checkpoint(family, backend, checkpoint, precision, out, revision)
                         : error_set(MODEL_ERR_FAMILY, "%s: config.json is of no model family that this build knows", dir);
     checkpoint_close(checkpoint);
+    if (rc == MODEL_OK)
+        ((model_base_t *)*out)->rescale = is_default;
     return rc;
 }
 

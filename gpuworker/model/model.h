@@ -39,6 +39,7 @@ typedef struct {
     uint32_t
         minimum_observed; /* Toto 2: observations a patch's scaler needs, else it takes those of the first so many; default none */
     float cap;            /* Toto 2: quantiles stay within the context's range widened by so many of its scales; default no cap */
+    bool rescale;         /* any family: the session brings small series near 100 and their forecasts back, see engine/rescale.h */
 } model_options_t;
 
 /* One session's shape. */
@@ -147,6 +148,7 @@ typedef struct {
     const model_family_t *family;
     backend_t *backend;
     backend_dtype_t precision; /* of the matrices that are multiplied with: BACKEND_F32 or BACKEND_BF16 */
+    bool rescale;              /* its sessions do what options.rescale asks for: the default model's */
     int64_t parameters;
     size_t weight_bytes;
     size_t weight_count;

@@ -64,7 +64,8 @@ static void run_ends_by_itself_after_every_newest_bar_was_forecast(void **state)
     assert_int_equal(number_after(summary, "bars in: "), SYMBOLS * BARS);
     assert_int_equal(number_after(summary, "(") /* of them history */, SYMBOLS * 20);
     uint64_t forecasts = number_after(summary, "forecasts out: ");
-    assert_in_range(forecasts, SYMBOLS, SYMBOLS * (BARS - 20 + 1));
+    assert_in_range(forecasts, SYMBOLS,
+                    SYMBOLS * BARS); /* a worker that is ready early forecasts while history is still being stored */
     assert_in_range(harness.received, SYMBOLS, forecasts);
 }
 

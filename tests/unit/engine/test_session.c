@@ -401,6 +401,46 @@ static void naive_widens_with_the_root_of_the_horizon(void **state)
     session_close(session);
 }
 
+/* Powers of two are exact: what differs from the forecast of the series near 100 is nothing but the unit, bit for bit. */
+static void a_small_series_is_forecast_as_if_it_were_near_100(void **state)
+{
+    enum { HALVINGS = 20 };
+    world_t *world = *state;
+    model_shape_t shape = shape_of(2, BARS, SAMPLES);
+    const float unit = ldexpf(1, HALVINGS);
+    const size_t rows = VARIATES * HORIZON;
+    session_t *large, *small;
+
+    assert_int_equal(session_open(world->toto1, &shape, true, &large), SESSION_OK);
+    shape.options.rescale = true;
+    assert_int_equal(session_open(world->toto1, &shape, true, &small), SESSION_OK);
+    fill(large, 0, 1, BARS);
+    fill(small, 0, 1, BARS);
+    size_t values = (size_t)VARIATES * session_shape(large)->context;
+    for (size_t i = 0; i < values; i++) {
+        float value = session_input(large)->values[i] * 16; /* near 80 */
+        session_input(large)->values[i] = value;
+        session_input(small)->values[i] = value / unit;
+    }
+    assert_int_equal(session_run(large, 1), SESSION_OK);
+    for (int again = 0; again < 2; again++) { /* the inputs are the caller's as they were */
+        assert_int_equal(session_run(small, 1), SESSION_OK);
+        for (size_t i = 0; i < values; i++)
+            assert_true(session_input(small)->values[i] * unit == session_input(large)->values[i]);
+        for (size_t i = 0; i < rows; i++)
+            assert_true(session_output(small)->mean[i] * unit == session_output(large)->mean[i]);
+        for (size_t i = 0; i < rows * QUANTILES; i++)
+            assert_true(session_output(small)->quantiles[i] * unit == session_output(large)->quantiles[i]);
+        for (size_t i = 0; i < (size_t)SAMPLES * VARIATES; i++)
+            for (size_t h = 0; h < HORIZON; h++) {
+                size_t at = i * session_output(small)->sample_stride + h;
+                assert_true(session_output(small)->samples[at] * unit == session_output(large)->samples[at]);
+            }
+    }
+    session_close(large);
+    session_close(small);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +456,7 @@ int main(void)
         cmocka_unit_test(what_the_model_does_otherwise_is_written_into_the_shape),
         cmocka_unit_test(impossible_shapes_and_runs_are_refused),
         cmocka_unit_test(naive_widens_with_the_root_of_the_horizon),
+        cmocka_unit_test(a_small_series_is_forecast_as_if_it_were_near_100),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -109,11 +109,43 @@ static void a_default_model_that_does_not_fit_the_buffer_is_an_error(void **stat
     assert_non_null(strstr(error_text(), "longer than 7 bytes"));
 }
 
+/* Toto's scaler alone would drown them: it adds 0.1 to the variance. */
+static void a_price_of_a_thousandth_is_forecast_like_a_larger_one(void **state)
+{
+    backend_options_t options = {.kind = BACKEND_CPU, .threads = 2};
+    model_shape_t shape = {
+        .batch = 1, .variates = 1, .context = CONTEXT, .horizon = HORIZON, .quantile_count = 3, .quantiles = {0.1f, 0.5f, 0.9f}};
+    char revision[17];
+    backend_t *backend;
+    model_t *model;
+    session_t *session;
+
+    (void)state;
+    assert_int_equal(backend_open(&options, &backend), BACKEND_OK);
+    assert_int_equal(model_load(backend, "default", BACKEND_F32, &model, revision), MODEL_OK);
+    assert_int_equal(session_open(model, &shape, false, &session), SESSION_OK);
+    fill(session);
+    for (int t = 0; t < CONTEXT; t++)
+        session_input(session)->values[t] *= 1e-5f;
+    assert_int_equal(session_run(session, 1), SESSION_OK);
+    const float *quantiles = session_output(session)->quantiles;
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        int h = expected[i].step - 1;
+        double spread = (expected[i].high - expected[i].low) * 1e-5;
+        assert_true(fabs((double)quantiles[h] - expected[i].low * 1e-5) < 0.02 * spread);
+        assert_true(fabs((double)quantiles[2 * HORIZON + h] - expected[i].high * 1e-5) < 0.02 * spread);
+    }
+    session_close(session);
+    model_unload(model);
+    backend_close(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_default_model_forecasts_what_pytorch_does),
         cmocka_unit_test(a_default_model_that_does_not_fit_the_buffer_is_an_error),
+        cmocka_unit_test(a_price_of_a_thousandth_is_forecast_like_a_larger_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
