@@ -56,6 +56,7 @@ typedef struct {
     char fields
         [CONFIG_TEXT_BYTES]; /* bar fields fed in as variates, the target first: "close,volume", no blanks or doubles; empty: the model's own */
     char companions[CONFIG_TEXT_BYTES]; /* symbols whose targets are further variates of every series: "SPY,QQQ" */
+    char cycles[CONFIG_TEXT_BYTES];     /* calendar cycles as variates known of the future: "day,week" */
     char timezone[CONFIG_TEXT_BYTES], days[CONFIG_TEXT_BYTES],
         hours[CONFIG_TEXT_BYTES]; /* of the market, see base/calendar.h; empty: always open */
     uint32_t context;             /* bars; rounded up to the model's patch */

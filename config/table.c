@@ -43,6 +43,7 @@ static const char *const device_words[] = {"auto", "cpu", "cuda", NULL};
 static const char *const precision_words[] = {"auto", "fp32", "bf16", NULL};
 
 static const char *const field_words[] = {"open", "high", "low", "close", "volume", "amount", NULL};
+static const char *const cycle_words[] = {"day", "week", "year", NULL};
 static const char *const day_words[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun", NULL};
 static const char *const feed_path_words[] = {"-", NULL};
 static const char *const model_path_words[] = {"naive", "default", NULL};
@@ -151,6 +152,10 @@ const config_key_t config_keys[] = {
      .doc =
          "Other symbols whose target it sees beside each symbol's own, for models of several variates (Toto, Chronos-2). With the "
          "symbols themselves, they form a group."},
+    {CONFIG_SECTION_MODEL, "cycles", CONFIG_VALUE_WORDS, "", MODEL(cycles), .words = cycle_words,
+     .doc =
+         "Calendar cycles that it sees as variates known of the future, a sine and a cosine each, for models that take such (Toto, "
+         "Chronos-2)."},
     {CONFIG_SECTION_MODEL, "timezone", CONFIG_VALUE_TEXT, "", MODEL(timezone),
      .doc =
          "Of the market's days and hours, such as America/New_York; what a model with a calendar (Kronos) sees is that local time. "

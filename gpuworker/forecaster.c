@@ -75,10 +75,11 @@ static backend_dtype_t precision_of(const config_model_t *config, const backend_
     return config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
 }
 
-static model_shape_t shape_of(const config_model_t *config, uint32_t variates, uint32_t batch, backend_dtype_t precision)
+static model_shape_t shape_of(const config_model_t *config, const windows_t *windows, uint32_t batch, backend_dtype_t precision)
 {
     model_shape_t shape = {.batch = batch,
-                           .variates = variates,
+                           .variates = windows_variate_count(windows),
+                           .exogenous = windows_known_count(windows),
                            .context = config->context,
                            .horizon = config->horizon,
                            .samples = config->samples,
@@ -115,7 +116,7 @@ static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, back
 {
     const config_model_t *config = hosted->config;
     for (uint32_t i = config->bucket_count; i-- > 0;) {
-        model_shape_t shape = shape_of(config, windows_variate_count(hosted->windows), config->buckets[i], precision);
+        model_shape_t shape = shape_of(config, hosted->windows, config->buckets[i], precision);
         session_t *session;
         int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
         if (rc == SESSION_ERR_MEMORY && (i > 0 || hosted->session_count > 0)) {

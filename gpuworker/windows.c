@@ -24,6 +24,19 @@ static const field_t fields[] = {
     {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
 };
 
+/* Calendar cycles as known variates: two columns each, a sine and a cosine of the local time's place in the period. */
+typedef struct {
+    const char *name;
+    int64_t period_ns;
+} cycle_t;
+
+static const cycle_t cycles[] = {
+    {"day", INT64_C(86400000000000)},
+    {"week", INT64_C(7) * 86400000000000},
+    {"year", INT64_C(31556952000000000)}, /* 365.2425 days */
+};
+enum { CYCLES = sizeof cycles / sizeof *cycles };
+
 static const char separators[] = ", \t\r\n";
 static const char whole_bar[] = "open,high,low,close,volume,amount", lone_field[] = "close";
 
@@ -45,6 +58,8 @@ struct windows {
     uint32_t target; /* of the fields */
     uint32_t companion_count;
     companion_t companion[COMPANIONS_MOST];
+    uint32_t cycle_count;
+    const cycle_t *cycle[CYCLES];
     calendar_t *calendar; /* NULL: bars follow each other without a break */
     bool times_read;      /* by the model: filling them is a third of a window's cost */
     uint32_t context, context_min;
@@ -54,7 +69,7 @@ struct windows {
     uint32_t symbols_most;
     uint64_t cursor;   /* in the update log */
     mirror_t *mirrors; /* [symbols_most] */
-    uint8_t *store;    /* [symbols_most] times [context] open times, [field_count][context] values, [field_count][context] masks */
+    uint8_t *store;    /* [symbols_most] times [context] open times, [columns][context] values, [columns][context] masks */
     size_t stride;     /* bytes of one symbol in it */
 };
 
@@ -111,6 +126,26 @@ static int parse_companions(windows_t *windows, const char *text)
     return WINDOWS_OK;
 }
 
+static int parse_cycles(windows_t *windows, const char *text)
+{
+    for (const char *at = text + strspn(text, separators); *at; at += strspn(at, separators)) {
+        size_t length = strcspn(at, separators), i = 0;
+        while (i < CYCLES && (strlen(cycles[i].name) != length || memcmp(cycles[i].name, at, length) != 0))
+            i++;
+        if (i == CYCLES || windows->cycle_count == CYCLES)
+            return error_set(WINDOWS_ERR_FIELD, "cycles = %s: expected day, week or year, each once", text);
+        windows->cycle[windows->cycle_count++] = &cycles[i];
+        at += length;
+    }
+    return WINDOWS_OK;
+}
+
+/* What of a symbol is kept beside its times: the fields, then two columns a cycle. */
+static uint32_t columns_of(const windows_t *windows)
+{
+    return windows->field_count + 2 * windows->cycle_count;
+}
+
 int windows_open(const config_model_t *model, const model_info_t *info, uint32_t context, windows_t **out)
 {
     windows_t *windows = calloc(1, sizeof *windows);
@@ -121,6 +156,10 @@ int windows_open(const config_model_t *model, const model_info_t *info, uint32_t
         rc = parse_companions(windows, model->companions);
     if (rc == WINDOWS_OK && windows->companion_count > 0 && (!info->variates || info->whole_bars))
         rc = error_set(WINDOWS_ERR_FIELD, "companions = %s: this model sees one symbol at a time", model->companions);
+    if (rc == WINDOWS_OK)
+        rc = parse_cycles(windows, model->cycles);
+    if (rc == WINDOWS_OK && windows->cycle_count > 0 && !info->exogenous)
+        rc = error_set(WINDOWS_ERR_FIELD, "cycles = %s: this model takes nothing that is known of the future", model->cycles);
     bool hours = *model->timezone || *model->days || *model->hours;
     if (rc == WINDOWS_OK && hours && calendar_open(model->timezone, model->days, model->hours, &windows->calendar) < 0)
         rc = WINDOWS_ERR_CALENDAR;
@@ -130,7 +169,7 @@ int windows_open(const config_model_t *model, const model_info_t *info, uint32_t
     windows->context = context;
     windows->context_min = model->context_min;
     windows->seed = model->seed;
-    windows->stride = context * (sizeof(int64_t) + windows->field_count * (sizeof(float) + sizeof(uint8_t)));
+    windows->stride = context * (sizeof(int64_t) + columns_of(windows) * (sizeof(float) + sizeof(uint8_t)));
     windows->stride = (windows->stride + LINE - 1) / LINE * LINE;
     windows->bars = calloc(context, sizeof *windows->bars);
     if (!windows->bars) {
@@ -167,7 +206,12 @@ void windows_close(windows_t *windows)
 
 uint32_t windows_variate_count(const windows_t *windows)
 {
-    return windows->field_count + windows->companion_count;
+    return windows->field_count + windows->companion_count + windows_known_count(windows);
+}
+
+uint32_t windows_known_count(const windows_t *windows)
+{
+    return 2 * windows->cycle_count;
 }
 
 uint32_t windows_field_count(const windows_t *windows)
@@ -248,14 +292,24 @@ static int64_t *stored_times(const windows_t *windows, uint32_t id)
     return (int64_t *)(void *)(windows->store + id * windows->stride);
 }
 
-static float *stored_values(const windows_t *windows, uint32_t id, uint32_t field)
+static float *stored_values(const windows_t *windows, uint32_t id, uint32_t column)
 {
-    return (float *)(void *)(stored_times(windows, id) + windows->context) + (size_t)field * windows->context;
+    return (float *)(void *)(stored_times(windows, id) + windows->context) + (size_t)column * windows->context;
 }
 
-static uint8_t *stored_mask(const windows_t *windows, uint32_t id, uint32_t field)
+static uint8_t *stored_mask(const windows_t *windows, uint32_t id, uint32_t column)
 {
-    return (uint8_t *)stored_values(windows, id, windows->field_count) + (size_t)field * windows->context;
+    return (uint8_t *)stored_values(windows, id, columns_of(windows)) + (size_t)column * windows->context;
+}
+
+/* Column `known` of those that are known of any time. */
+static float known_value(const windows_t *windows, uint32_t known, int64_t time_ns)
+{
+    const double two_pi = 6.283185307179586;
+    int64_t local_ns = windows->calendar ? calendar_local_ns(windows->calendar, time_ns) : time_ns;
+    int64_t period_ns = windows->cycle[known / 2]->period_ns, place_ns = local_ns % period_ns;
+    double turn = two_pi * (double)place_ns / (double)period_ns;
+    return (float)(known % 2 == 0 ? sin(turn) : cos(turn));
 }
 
 static double field_value(const shm_bar_t *bar, const field_t *field)
@@ -280,6 +334,15 @@ static void store_bars(windows_t *windows, uint32_t id, const shm_bar_t *bars, u
             double value = field_value(&bars[i], windows->field[k]);
             mask[at] = isfinite(value);
             values[at] = mask[at] ? (float)value : 0;
+        }
+    }
+    for (uint32_t k = 0; k < windows_known_count(windows); k++) {
+        float *values = stored_values(windows, id, windows->field_count + k);
+        uint8_t *mask = stored_mask(windows, id, windows->field_count + k);
+        for (uint32_t i = 0, at = (uint32_t)(from % windows->context); i < count;
+             i++, at = at + 1 < windows->context ? at + 1 : 0) {
+            mask[at] = 1;
+            values[at] = known_value(windows, k, bars[i].open_time_ns);
         }
     }
     for (uint32_t i = count; i-- > 0;) {
@@ -370,6 +433,39 @@ static void gather_companion(windows_t *windows, const shm_segment_t *segment, c
     }
 }
 
+/* One column of the symbol's own into a variate. */
+static void gather_column(const windows_t *windows, uint32_t id, uint32_t column, uint32_t first, uint32_t length, size_t variate,
+                          bool price, model_input_t *input)
+{
+    uint32_t context = windows->context, padding = context - length;
+    float *values = input->values + variate * context;
+    uint8_t *mask = input->mask + variate * context;
+    memset(values, 0, padding * sizeof *values);
+    memset(mask, 0, padding);
+    copy_ring(values + padding, stored_values(windows, id, column), context, first, length, sizeof *values);
+    copy_ring(mask + padding, stored_mask(windows, id, column), context, first, length, sizeof *mask);
+    input->group[variate] = 0;
+    input->log_price[variate] = price;
+}
+
+/* The variates that are known of the future, the last ones of the series in row `row`. */
+static void gather_known(const windows_t *windows, uint32_t id, uint32_t first, uint32_t length, uint32_t row,
+                         const window_t *window, const model_shape_t *shape, model_input_t *input)
+{
+    uint32_t known = windows_known_count(windows), horizon = shape->horizon;
+    int64_t times[WIRE_HORIZON_MOST];
+    if (known == 0)
+        return;
+    windows_future(windows, window->cutoff_ns, window->interval_ns, horizon, times);
+    for (uint32_t k = 0; k < known; k++) {
+        size_t variate = (size_t)(row + 1) * shape->variates - known + k;
+        float *future = input->future + ((size_t)row * known + k) * horizon;
+        gather_column(windows, id, windows->field_count + k, first, length, variate, false, input);
+        for (uint32_t h = 0; h < horizon; h++)
+            future[h] = known_value(windows, k, times[h]);
+    }
+}
+
 static void gather_companions(windows_t *windows, const shm_segment_t *segment, uint32_t id, uint64_t end, uint32_t length,
                               size_t variate, model_input_t *input)
 {
@@ -397,7 +493,7 @@ wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segme
     if (item->end == 0 || item->end < windows->context_min)
         return WIRE_ITEM_TOO_SHORT;
 
-    uint32_t length = item->end < context ? (uint32_t)item->end : context, padding = context - length;
+    uint32_t length = item->end < context ? (uint32_t)item->end : context;
     uint64_t from = item->end - length;
     if (update_mirror(windows, segment, id, item->end, length) != SHM_OK)
         return WIRE_ITEM_OVERRUN;
@@ -407,21 +503,14 @@ wire_item_status_t windows_gather(windows_t *windows, const shm_segment_t *segme
 
     uint32_t first = (uint32_t)(from % context);
     size_t variate = (size_t)row * shape->variates;
-    for (uint32_t i = 0; i < windows->field_count; i++, variate++) {
-        float *values = input->values + variate * context;
-        uint8_t *mask = input->mask + variate * context;
-        memset(values, 0, padding * sizeof *values);
-        memset(mask, 0, padding);
-        copy_ring(values + padding, stored_values(windows, id, i), context, first, length, sizeof *values);
-        copy_ring(mask + padding, stored_mask(windows, id, i), context, first, length, sizeof *mask);
-        input->group[variate] = 0;
-        input->log_price[variate] = windows->field[i]->price;
-    }
+    for (uint32_t i = 0; i < windows->field_count; i++, variate++)
+        gather_column(windows, id, i, first, length, variate, windows->field[i]->price, input);
     *out = (window_t){.symbol = symbol,
                       .interval_ns = shm_symbol_interval_ns(segment, id),
                       .cutoff_ns = stored_times(windows, id)[(item->end - 1) % context],
                       .last = mirror->last};
     gather_companions(windows, segment, id, item->end, length, variate, input);
+    gather_known(windows, id, first, length, row, out, shape, input);
     if (windows->times_read)
         fill_times(windows, id, first, length, out->interval_ns, shape->horizon,
                    input->time_ns + (size_t)row * (context + shape->horizon));

@@ -28,8 +28,10 @@ typedef struct windows windows_t;
 int windows_open(const config_model_t *model, const model_info_t *info, uint32_t context, windows_t **out);
 void windows_close(windows_t *windows);
 
-/* The variates of a series: the fields, then one for the target of each companion. */
+/* The variates of a series: the fields, one for the target of each companion, then those that are known of the future: a sine and a cosine of each
+ * calendar cycle, at the market's local time. */
 uint32_t windows_variate_count(const windows_t *windows);
+uint32_t windows_known_count(const windows_t *windows);
 uint32_t windows_field_count(const windows_t *windows);
 const char *windows_field_name(const windows_t *windows, uint32_t index);
 uint32_t windows_target(const windows_t *windows); /* which field is the target: the close of whole bars, else the first */
@@ -38,7 +40,7 @@ uint32_t windows_target(const windows_t *windows); /* which field is the target:
 bool windows_has_calendar(const windows_t *windows);
 void windows_future(const windows_t *windows, int64_t cutoff_ns, int64_t interval_ns, uint32_t horizon, int64_t *out);
 
-/* Forgets all windows and gets ready for those of another segment: context * (8 + 5 * fields) bytes a symbol of symbols_max, which cost
+/* Forgets all windows and gets ready for those of another segment: context * (8 + 5 * (fields + known)) bytes a symbol of symbols_max, which cost
  * memory only once the symbol is gathered. All that allocates but windows_open. */
 int windows_join(windows_t *windows, const shm_segment_t *segment);
 

@@ -85,8 +85,8 @@ int backend_causal_patch(backend_t *backend, const backend_causal_patch_t *op);
 
 /* ---- instance scaler and patches (Chronos, Sundial, Kronos) ----------------------------------------------------------------------- */
 
-/* Of every row, over its observed values: loc = mean, scale = sqrt(population variance), accumulated in F64; then scale + eps (`add`), or eps
- * where scale is 0. Nothing observed: loc 0, scale 1. y = (x - loc) / scale, clamped to ±clip when clip > 0, then asinh when asked for;
+/* Of every row, over its observed values: loc = mean, scale = sqrt(population variance), accumulated in F64, or 0 and 1 where nothing is
+ * observed; then scale + eps (`add`), or eps where scale is 0. y = (x - loc) / scale, clamped to ±clip when clip > 0, then asinh when asked for;
  * what is masked becomes 0. The last `ahead` values of a row are scaled with the others and do not count: a future that is known. */
 typedef struct {
     backend_tensor_t x;           /* F32 [rows][width] */

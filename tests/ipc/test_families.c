@@ -33,7 +33,7 @@ static const expected_t expected[] = {
      "2",
      {"close", "open", "high", "low", "volume", "amount"},
      true},
-    {"chronos2", "symbols = SYM00, SYM02\ncompanions = SYM00, SYM01, SYM02\n", "02", {"close"}, false},
+    {"chronos2", "symbols = SYM00, SYM02\ncompanions = SYM00, SYM01, SYM02\ncycles = day\n", "02", {"close"}, false},
     {"chronos_bolt", "symbols = SYM01\n", "1", {"close"}, false},
     {"sundial", "symbols = *\nfields = close, volume\n", "012", {"close", "volume"}, true},
 };

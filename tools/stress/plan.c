@@ -31,10 +31,11 @@ static void plan_configured(const config_model_t *config, backend_dtype_t automa
         out->precision = config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
     for (uint32_t i = 0; i < config->bucket_count; i++) {
         model_shape_t *shape = &out->shapes[i];
-        uint32_t fields = words_of(config->fields);
+        uint32_t fields = words_of(config->fields), known = 2 * words_of(config->cycles);
 
         *shape = (model_shape_t){.batch = config->buckets[i],
-                                 .variates = (fields > 0 ? fields : 1) + words_of(config->companions),
+                                 .variates = (fields > 0 ? fields : 1) + words_of(config->companions) + known,
+                                 .exogenous = known,
                                  .context = config->context,
                                  .horizon = config->horizon,
                                  .samples = config->samples,

@@ -287,6 +287,55 @@ static void a_model_of_one_variate_takes_no_companions(void **state)
     assert_non_null(strstr(error_text(), "SPY"));
 }
 
+/* 1970-01-01 was a Thursday; bar i opens i + 1 minutes into it, UTC. */
+static void cycles_are_known_of_the_future_too(void **state)
+{
+    fixture_t *f = *state;
+    config_model_t model = model_config();
+    const double two_pi = 2 * acos(-1), minute = two_pi / (24 * 60);
+    enum { VARIATES = 5, KNOWN = 4 }; /* close, then day and week */
+    float values[VARIATES * CONTEXT], future[KNOWN * HORIZON];
+    uint8_t mask[VARIATES * CONTEXT], log_price[VARIATES];
+    int32_t group[VARIATES];
+    strcpy(model.fields, "close");
+    strcpy(model.cycles, "day, week");
+    windows_close(f->windows);
+    assert_int_equal(windows_open(&model, &(model_info_t){.exogenous = true}, CONTEXT, &f->windows), WINDOWS_OK);
+    assert_int_equal(windows_variate_count(f->windows), VARIATES);
+    assert_int_equal(windows_known_count(f->windows), KNOWN);
+    assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
+    append(f, 0, 5);
+
+    model_shape_t shape = {.batch = 1, .variates = VARIATES, .exogenous = KNOWN, .context = CONTEXT, .horizon = HORIZON};
+    model_input_t input = f->input;
+    input.values = values;
+    input.mask = mask;
+    input.group = group;
+    input.log_price = log_price;
+    input.future = future;
+    window_t window;
+    wire_item_t item = {.symbol_id = f->id, .end = 5};
+    assert_int_equal(windows_gather(f->windows, f->segment, &item, &shape, &input, 0, &window), WIRE_ITEM_OK);
+    for (int i = 0; i < CONTEXT; i++) {
+        int bar = i - (CONTEXT - 5);
+        for (int v = 0; v < VARIATES; v++)
+            assert_int_equal(mask[v * CONTEXT + i], bar >= 0);
+        assert_true(fabs((double)values[1 * CONTEXT + i] - (bar < 0 ? 0 : sin((bar + 1) * minute))) < 1e-6);
+        assert_true(fabs((double)values[2 * CONTEXT + i] - (bar < 0 ? 0 : cos((bar + 1) * minute))) < 1e-6);
+        assert_true(fabs((double)values[3 * CONTEXT + i] - (bar < 0 ? 0 : sin((bar + 1) * minute / 7))) < 1e-6);
+    }
+    for (int h = 0; h < HORIZON; h++) {
+        assert_true(fabs((double)future[h] - sin((6 + h) * minute)) < 1e-6);
+        assert_true(fabs((double)future[3 * HORIZON + h] - cos((6 + h) * minute / 7)) < 1e-6);
+    }
+    strcpy(model.cycles, "day, month");
+    windows_t *windows = NULL;
+    assert_int_equal(windows_open(&model, &(model_info_t){.exogenous = true}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    strcpy(model.cycles, "day");
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_null(windows);
+}
+
 /* Bar 2 opens on 1970-01-01 at 00:03 UTC, two minutes before the session in Tokyo ends. */
 static void market_hours_carry_the_times_over_the_night(void **state)
 {
@@ -316,6 +365,7 @@ int main(void)
         cmocka_unit_test(a_lone_field_is_the_close_where_none_is_named),
         cmocka_unit_test_setup_teardown(a_companion_stands_at_the_times_of_the_own_bars, setup, teardown),
         cmocka_unit_test(a_model_of_one_variate_takes_no_companions),
+        cmocka_unit_test_setup_teardown(cycles_are_known_of_the_future_too, setup, teardown),
         cmocka_unit_test_setup_teardown(market_hours_carry_the_times_over_the_night, setup, teardown),
         cmocka_unit_test_setup_teardown(window_holds_the_bars_before_end, setup, teardown),
         cmocka_unit_test_setup_teardown(short_history_stands_at_the_end, setup, teardown),
