@@ -75,11 +75,11 @@ static backend_dtype_t precision_of(const config_model_t *config, const backend_
     return config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
 }
 
-static model_shape_t shape_of(const config_model_t *config, const windows_t *windows, uint32_t batch, backend_dtype_t precision)
+static model_shape_t shape_of(const config_model_t *config, const variates_t *variates, uint32_t batch, backend_dtype_t precision)
 {
     model_shape_t shape = {.batch = batch,
-                           .variates = windows_variate_count(windows),
-                           .exogenous = windows_known_count(windows),
+                           .variates = variates_count(variates),
+                           .exogenous = variates->known_count,
                            .context = config->context,
                            .horizon = config->horizon,
                            .samples = config->samples,
@@ -116,7 +116,7 @@ static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, back
 {
     const config_model_t *config = hosted->config;
     for (uint32_t i = config->bucket_count; i-- > 0;) {
-        model_shape_t shape = shape_of(config, hosted->windows, config->buckets[i], precision);
+        model_shape_t shape = shape_of(config, windows_variates(hosted->windows), config->buckets[i], precision);
         session_t *session;
         int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
         if (rc == SESSION_ERR_MEMORY && (i > 0 || hosted->session_count > 0)) {
@@ -145,7 +145,7 @@ static void prepare_message(hosted_t *hosted, const char *worker)
                                  .horizon = shape->horizon,
                                  .context = shape->context,
                                  .sample_count = shape->samples,
-                                 .field_count = windows_field_count(hosted->windows)};
+                                 .field_count = windows_variates(hosted->windows)->field_count};
     snprintf(message->model, sizeof message->model, "%s", config->name);
     snprintf(message->model_revision, sizeof message->model_revision, "%s", hosted->revision);
     snprintf(message->worker, sizeof message->worker, "%s", worker);
@@ -153,11 +153,11 @@ static void prepare_message(hosted_t *hosted, const char *worker)
         message->quantile_count = shape->quantile_count;
         memcpy(message->quantile_levels, config->quantiles, shape->quantile_count * sizeof *config->quantiles);
     }
-    uint32_t target = windows_target(hosted->windows);
+    const variates_t *variates = windows_variates(hosted->windows);
+    uint32_t target = variates->target;
     for (uint32_t i = 0; i < message->field_count; i++) {
         hosted->variate[i] = i == 0 ? target : i <= target ? i - 1 : i;
-        snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s",
-                 windows_field_name(hosted->windows, hosted->variate[i]));
+        snprintf(message->fields[i].field, sizeof message->fields[i].field, "%s", variates->field[hosted->variate[i]]->name);
     }
 }
 
@@ -183,7 +183,7 @@ static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
     if (rc < 0)
         return rc;
     prepare_message(hosted, parts->worker);
-    if (windows_has_calendar(hosted->windows)) {
+    if (windows_variates(hosted->windows)->calendar) {
         hosted->times = calloc(hosted->message.horizon, sizeof *hosted->times);
         if (!hosted->times)
             return error_set(FORECASTER_ERR_MEMORY, "out of memory");
@@ -340,7 +340,7 @@ static wire_item_status_t publish(forecaster_t *forecaster, const run_t *run, ui
     message->cutoff_ns = window->cutoff_ns;
     message->start_ns = window->cutoff_ns + window->interval_ns;
     if (hosted->times) {
-        windows_future(hosted->windows, window->cutoff_ns, window->interval_ns, message->horizon, hosted->times);
+        variates_future(windows_variates(hosted->windows), window->cutoff_ns, window->interval_ns, message->horizon, hosted->times);
         message->start_ns = hosted->times[0];
     }
     message->bar_index = item->end - 1;
@@ -394,7 +394,7 @@ static void score(forecaster_t *forecaster, const run_t *run, slot_t *slot)
     hosted_t *hosted = run->hosted;
     const model_shape_t *shape = session_shape(run->session);
     const model_input_t *input = session_input(run->session);
-    size_t variate = (size_t)run->count * shape->variates + windows_target(hosted->windows);
+    size_t variate = (size_t)run->count * shape->variates + windows_variates(hosted->windows)->target;
     size_t oldest = (variate + 1) * shape->context - input->length[run->count];
     scorer_bars_t bars = {.symbol_id = slot->item.symbol_id,
                           .end = slot->item.end,

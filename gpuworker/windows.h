@@ -14,31 +14,18 @@
 #ifndef BARCAST_GPUWORKER_WINDOWS_H
 #define BARCAST_GPUWORKER_WINDOWS_H
 
-#include "config/config.h"
-#include "gpuworker/model/model.h"
+#include "gpuworker/variates.h"
 #include "shm/segment.h"
-#include "wire/wire.h"
 
-enum { WINDOWS_OK = 0, WINDOWS_ERR_FIELD = -1, WINDOWS_ERR_MEMORY = -2, WINDOWS_ERR_CALENDAR = -3 };
+enum { WINDOWS_OK = 0, WINDOWS_ERR_VARIATES = -1, WINDOWS_ERR_MEMORY = -2 };
 
 typedef struct windows windows_t;
 
-/* For sessions of that model: its fields are those of the config or, where that names none, all six for a model that takes whole bars and the
- * close for another. `context`: of its sessions, as rounded. */
+/* For sessions of that model, with that context, as rounded. */
 int windows_open(const config_model_t *model, const model_info_t *info, uint32_t context, windows_t **out);
 void windows_close(windows_t *windows);
 
-/* The variates of a series: the fields, one for the target of each companion, then those that are known of the future: a sine and a cosine of each
- * calendar cycle, at the market's local time. */
-uint32_t windows_variate_count(const windows_t *windows);
-uint32_t windows_known_count(const windows_t *windows);
-uint32_t windows_field_count(const windows_t *windows);
-const char *windows_field_name(const windows_t *windows, uint32_t index);
-uint32_t windows_target(const windows_t *windows); /* which field is the target: the close of whole bars, else the first */
-
-/* True when the config gives market hours; then the open times of the bars after one that opens at `cutoff_ns`. */
-bool windows_has_calendar(const windows_t *windows);
-void windows_future(const windows_t *windows, int64_t cutoff_ns, int64_t interval_ns, uint32_t horizon, int64_t *out);
+const variates_t *windows_variates(const windows_t *windows);
 
 /* Forgets all windows and gets ready for those of another segment: context * (8 + 5 * (fields + known)) bytes a symbol of symbols_max, which cost
  * memory only once the symbol is gathered. All that allocates but windows_open. */

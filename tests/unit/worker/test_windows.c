@@ -201,7 +201,7 @@ static void field_that_no_bar_has_is_refused(void **state)
     config_model_t model = model_config();
     windows_t *windows = NULL;
     strcpy(model.fields, "close, colour");
-    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_VARIATES);
     assert_null(windows);
 }
 
@@ -210,12 +210,12 @@ static void whole_bars_have_all_six_fields_and_the_close_as_target(void **state)
     (void)state;
     config_model_t model = model_config();
     windows_t *windows = NULL;
-    assert_int_equal(windows_open(&model, &(model_info_t){.whole_bars = true}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){.whole_bars = true}, CONTEXT, &windows), WINDOWS_ERR_VARIATES);
     *model.fields = '\0';
     assert_int_equal(windows_open(&model, &(model_info_t){.whole_bars = true}, CONTEXT, &windows), WINDOWS_OK);
-    assert_int_equal(windows_field_count(windows), 6);
-    assert_string_equal(windows_field_name(windows, windows_target(windows)), "close");
-    assert_string_equal(windows_field_name(windows, 5), "amount");
+    assert_int_equal(windows_variates(windows)->field_count, 6);
+    assert_string_equal(windows_variates(windows)->field[windows_variates(windows)->target]->name, "close");
+    assert_string_equal(windows_variates(windows)->field[5]->name, "amount");
     windows_close(windows);
 }
 
@@ -226,8 +226,8 @@ static void a_lone_field_is_the_close_where_none_is_named(void **state)
     windows_t *windows = NULL;
     *model.fields = '\0';
     assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_OK);
-    assert_int_equal(windows_field_count(windows), 1);
-    assert_string_equal(windows_field_name(windows, 0), "close");
+    assert_int_equal(windows_variates(windows)->field_count, 1);
+    assert_string_equal(windows_variates(windows)->field[0]->name, "close");
     windows_close(windows);
 }
 
@@ -241,7 +241,7 @@ static void a_companion_stands_at_the_times_of_the_own_bars(void **state)
     strcpy(model.companions, "AAA, BBB, CCC");
     windows_close(f->windows);
     assert_int_equal(windows_open(&model, &(model_info_t){.variates = true}, CONTEXT, &f->windows), WINDOWS_OK);
-    assert_int_equal(windows_variate_count(f->windows), 4);
+    assert_int_equal(variates_count(windows_variates(f->windows)), 4);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     assert_int_equal(shm_symbol_add(f->segment, "BBB", interval_ns, &other), SHM_OK);
     append(f, 0, 9);
@@ -283,7 +283,7 @@ static void a_model_of_one_variate_takes_no_companions(void **state)
     config_model_t model = model_config();
     windows_t *windows = NULL;
     strcpy(model.companions, "SPY");
-    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_VARIATES);
     assert_non_null(strstr(error_text(), "SPY"));
 }
 
@@ -301,8 +301,8 @@ static void cycles_are_known_of_the_future_too(void **state)
     strcpy(model.cycles, "day, week");
     windows_close(f->windows);
     assert_int_equal(windows_open(&model, &(model_info_t){.exogenous = true}, CONTEXT, &f->windows), WINDOWS_OK);
-    assert_int_equal(windows_variate_count(f->windows), VARIATES);
-    assert_int_equal(windows_known_count(f->windows), KNOWN);
+    assert_int_equal(variates_count(windows_variates(f->windows)), VARIATES);
+    assert_int_equal(windows_variates(f->windows)->known_count, KNOWN);
     assert_int_equal(windows_join(f->windows, f->segment), WINDOWS_OK);
     append(f, 0, 5);
 
@@ -330,9 +330,9 @@ static void cycles_are_known_of_the_future_too(void **state)
     }
     strcpy(model.cycles, "day, month");
     windows_t *windows = NULL;
-    assert_int_equal(windows_open(&model, &(model_info_t){.exogenous = true}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){.exogenous = true}, CONTEXT, &windows), WINDOWS_ERR_VARIATES);
     strcpy(model.cycles, "day");
-    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_FIELD);
+    assert_int_equal(windows_open(&model, &(model_info_t){0}, CONTEXT, &windows), WINDOWS_ERR_VARIATES);
     assert_null(windows);
 }
 
@@ -354,7 +354,7 @@ static void market_hours_carry_the_times_over_the_night(void **state)
     for (int i = 0; i < HORIZON; i++)
         assert_int_equal(f->time_ns[CONTEXT + i], nine + expected[i]);
     int64_t future[HORIZON];
-    windows_future(f->windows, window.cutoff_ns, window.interval_ns, HORIZON, future);
+    variates_future(windows_variates(f->windows), window.cutoff_ns, window.interval_ns, HORIZON, future);
     assert_int_equal(future[1], day);
 }
 
