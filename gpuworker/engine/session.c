@@ -141,8 +141,8 @@ static int accept_run(session_t *session, uint32_t count)
         if (session->input.length[i] < 1 || session->input.length[i] > session->shape.context)
             return error_set(SESSION_ERR_SHAPE, "series %u has %u bars, the session takes 1 to %u", i, session->input.length[i],
                              session->shape.context);
-    if (session->exponents != NULL && rescale_inputs(&session->shape, &session->input, count, session->exponents))
-        session->rescaled = count;
+    session->rescaled =
+        session->exponents != NULL && rescale_inputs(&session->shape, &session->input, count, session->exponents) ? count : 0;
     pad(session, count);
     return SESSION_OK;
 }
