@@ -272,8 +272,9 @@ int cmd_top(int argc, char **argv)
     const options_t spec = {
         .usage = "barcast top CONFIG [options]",
         .about = "Shows a running instance: its processes, bars and forecasts a second, the time from bar to forecast, what is\n"
-                 "due and in flight, what was rejected, and each worker's share of time spent computing. It only reads\n"
-                 "shared memory; the instance does not notice.",
+                 "due and in flight, what was rejected, and each worker's share of time spent computing; and how each\n"
+                 "model's forecasts did once their bars had come: quantile loss beside that of naive, and how many values lay\n"
+                 "between its outer levels. It only reads shared memory; the instance does not notice.",
         .options = options,
         .count = sizeof options / sizeof *options,
     };
