@@ -178,7 +178,7 @@ template <typename T> static __global__ void __launch_bounds__(PATCH_THREADS) ca
         if (threadIdx.x % WARP == 0)
             running[p] = p == 0 ? moments_join(before, set) : set;
     }
-    if (warp == PATCH_WARPS - 1 && op.minimum_observed > 0) {
+    if (warp == PATCH_WARPS - 1) {
         moments_t set = {};
         if (context)
             set = first_moments(source, op.minimum_observed);
@@ -233,10 +233,8 @@ template <typename T> static __global__ void __launch_bounds__(PATCH_THREADS) ca
         state[0] = last.count;
         state[1] = last.sum;
         state[2] = last.m2;
-        if (op.minimum_observed > 0) {
-            state[3] = fallback[0];
-            state[4] = fallback[1];
-        }
+        state[3] = fallback[0];
+        state[4] = fallback[1];
     }
 }
 
