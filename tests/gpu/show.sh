@@ -25,7 +25,7 @@ for model in toto1:base toto2:22m chronos2:120m chronos_bolt:base sundial:base k
 done
 wait
 
-cd "$work"
+cd "$work" || exit
 bench() { # MODEL OPTION...
     printf '%s\n' "$1"
     timeout 90 "$run" barcast bench engine --model "$1" --device cuda --precision bf16 --seconds 0.4 "${@:2}" | tail -n +7 || fail
