@@ -22,7 +22,8 @@ int backend_summarize(backend_t *backend, const backend_summarize_t *op);
 /* The naive forecast: random walk with the trailing volatility of one-step changes. Prices (log = true) walk in log space without drift:
  * quantile = last · exp(z · sigma · sqrt(h)); other fields walk linearly: last + z · sigma · sqrt(h). mean = last, the last observed value.
  * sigma: root mean square of the (log) changes between neighbouring bars that are both observed; a price that is not positive counts
- * as unobserved. Nothing observed: 0. z: standard normal quantile of the level, given. Computed in F64. */
+ * as unobserved. Nothing observed: 0. z: standard normal quantile of the level, given. Computed in F64; what a float
+ * cannot hold becomes its largest. */
 typedef struct {
     backend_tensor_t x;    /* F32 [rows][context] */
     backend_tensor_t mask; /* U8 like x */

@@ -1,5 +1,6 @@
 /* random_walk: the naive forecast. With sigma the root mean square of the changes between neighbouring observed bars, the value h bars ahead is
  * normal around the last one with deviation sigma · sqrt(h): in log space for prices, so that quantile = last · exp(z · sigma · sqrt(h)). */
+#include <float.h>
 #include <math.h>
 
 #include "gpuworker/backend/cpu/cpu.h"
@@ -45,8 +46,10 @@ int cpu_random_walk(backend_t *backend, const backend_random_walk_t *op)
             mean[h] = (float)last;
             for (int64_t q = 0; q < op->levels; q++) {
                 double move = (double)((const float *)op->z->data)[q] * deviation;
+                double value = log_space ? last * exp(move) : last + move;
+
                 ((float *)op->quantiles.data)[(row * op->levels + q) * op->horizon + h] =
-                    (float)(log_space ? last * exp(move) : last + move);
+                    (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
             }
         }
     }

@@ -3,6 +3,8 @@
  * · exp(z sigma sqrt(h)) or last + z sigma sqrt(h).
  *
  * x F32, mask U8 [rows][context]; mean F32 [rows][horizon]; quantiles [rows][levels][horizon]. A block a row; F64 until the end. */
+#include <float.h>
+
 #include "gpuworker/backend/cuda/launch.cuh"
 
 enum { WALK_THREADS = 128 };
@@ -55,7 +57,8 @@ static __global__ void __launch_bounds__(WALK_THREADS)
         mean[row * horizon + h] = (float)last;
     for (int64_t i = threadIdx.x; i < levels * horizon; i += WALK_THREADS) {
         double move = (double)z[i / horizon] * (sigma * sqrt((double)(i % horizon + 1)));
-        quantiles[row * levels * horizon + i] = (float)(in_logs ? last * exp(move) : last + move);
+        double value = in_logs ? last * exp(move) : last + move;
+        quantiles[row * levels * horizon + i] = (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
     }
 }
 
