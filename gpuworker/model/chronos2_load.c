@@ -82,10 +82,8 @@ void chronos2_load(model_t *model, loader_t *loader)
     config->rope_theta = 10000;
     config->time_scale = (double)config->context_most;
     loader_optional_bool(loader, "chronos_config.use_arcsinh", &config->asinh);
-    loader_optional_f64(loader, "chronos_config.time_encoding_scale", &config->time_scale);
-    loader_optional_f64(loader, "rope_theta", &config->rope_theta);
-    loader_expect(loader, config->time_scale > 0, "chronos_config.time_encoding_scale", "not positive", "a positive number");
-    loader_expect(loader, config->rope_theta > 0, "rope_theta", "not positive", "a positive number");
+    loader_optional_f64(loader, "chronos_config.time_encoding_scale", 1, 1e9, &config->time_scale);
+    loader_optional_f64(loader, "rope_theta", 1, 1e12, &config->rope_theta);
     chronos_read_config(loader, &config->eps, &config->levels);
     find_paths(config);
     model->layers = loader_calloc(loader, config->layers, sizeof *model->layers);

@@ -173,8 +173,7 @@ void chronos_read_config(loader_t *loader, float *eps, chronos_levels_t *levels)
     loader_expect_text(loader, "feed_forward_proj", "relu");
     loader_config_bool(loader, "chronos_config.use_reg_token", &reg);
     loader_expect(loader, reg, "chronos_config.use_reg_token", "false", "true");
-    loader_optional_f64(loader, "layer_norm_epsilon", &norm_eps);
-    loader_expect(loader, norm_eps >= 0, "layer_norm_epsilon", "negative", "a small positive number");
+    loader_optional_f64(loader, "layer_norm_epsilon", NORM_EPS_LEAST, NORM_EPS_MOST, &norm_eps);
     *eps = (float)norm_eps;
     read_levels(loader, levels);
 }

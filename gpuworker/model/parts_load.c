@@ -2,6 +2,7 @@
 #include "gpuworker/model/parts_load.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,10 +74,20 @@ void loader_optional_i64(loader_t *loader, const char *key, int64_t least, int64
         loader_config_i64(loader, key, least, most, out);
 }
 
-void loader_optional_f64(loader_t *loader, const char *key, double *out)
+void loader_optional_f64(loader_t *loader, const char *key, double least, double most, double *out)
 {
-    if (has(loader, key))
-        check(loader, checkpoint_config_f64(loader->checkpoint, key, out));
+    char is[32], expected[64];
+    double value;
+
+    if (!has(loader, key))
+        return;
+    check(loader, checkpoint_config_f64(loader->checkpoint, key, &value));
+    if (loader->rc < 0)
+        return;
+    snprintf(is, sizeof is, "%g", value);
+    snprintf(expected, sizeof expected, "a number from %g to %g", least, most);
+    loader_expect(loader, value >= least && value <= most, key, is, expected);
+    *out = value;
 }
 
 void loader_optional_bool(loader_t *loader, const char *key, bool *out)
@@ -88,7 +99,8 @@ void loader_optional_bool(loader_t *loader, const char *key, bool *out)
 void loader_expect(loader_t *loader, bool holds, const char *key, const char *is, const char *expected)
 {
     if (loader->rc == MODEL_OK && !holds)
-        loader->rc = error_set(MODEL_ERR_CHECKPOINT, "config.json: %s is %s, expected %s", key, is, expected);
+        loader->rc = error_set(MODEL_ERR_CHECKPOINT, "%s/config.json: key \"%s\": is %.80s, expected %s",
+                               checkpoint_path(loader->checkpoint), key, is, expected);
 }
 
 void loader_expect_text(loader_t *loader, const char *key, const char *expected)
@@ -110,27 +122,38 @@ static void mark_used(loader_t *loader, const char *name)
             loader->used[i] = true;
 }
 
+/* One weight that is not a number makes every forecast one, or, behind a quantile head, a plausible looking zero. */
+static void check_finite(loader_t *loader, const char *name, const float *host, int64_t elements)
+{
+    int64_t i = 0;
+
+    while (i < elements && isfinite(host[i]))
+        i++;
+    if (i < elements)
+        loader->rc = error_set(MODEL_ERR_CHECKPOINT, "%s: tensor \"%s\": element %" PRId64 " is %g, expected finite numbers",
+                               checkpoint_path(loader->checkpoint), name, i, (double)host[i]);
+}
+
+/* The shape is config.json's: memory is taken only when the file has as much. */
 static float *read_named(loader_t *loader, int rank, const int64_t *dim, const char *name)
 {
-    int64_t elements = 1;
+    const checkpoint_tensor_t *tensor;
     float *host;
 
-    for (int i = 0; i < rank; i++)
-        elements *= dim[i];
     if (loader->rc < 0)
         return NULL;
-    host = malloc((size_t)elements * sizeof *host);
-    if (host == NULL) {
-        loader->rc = error_set(MODEL_ERR_MEMORY, "%s: out of memory", name);
+    check(loader, checkpoint_find_shaped(loader->checkpoint, name, rank, dim, &tensor));
+    if (loader->rc < 0 || (host = loader_calloc(loader, tensor->elements, sizeof *host)) == NULL)
         return NULL;
-    }
     check(loader, checkpoint_read_f32(loader->checkpoint, name, rank, dim, host));
+    if (loader->rc == MODEL_OK)
+        check_finite(loader, name, host, tensor->elements);
     if (loader->rc < 0) {
         free(host);
         return NULL;
     }
     mark_used(loader, name);
-    loader->parameters += elements;
+    loader->parameters += tensor->elements;
     return host;
 }
 
@@ -185,12 +208,14 @@ void loader_stack(loader_t *loader, backend_weight_t *out, const char *name, con
                   int64_t columns)
 {
     int64_t each = columns > 0 ? rows * columns : rows;
-    float *to = loader_calloc(loader, count * each, sizeof *to);
+    float *to = NULL;
 
     for (int i = 0; i < count; i++) {
         float *from = loader_read(loader, columns > 0 ? 2 : 1, (const int64_t[]){rows, columns}, "%s%s", name, parts[i]);
 
-        if (from != NULL)
+        if (i == 0)
+            to = loader_calloc(loader, count * each, sizeof *to);
+        if (from != NULL && to != NULL)
             memcpy(to + i * each, from, (size_t)each * sizeof *to);
         free(from);
     }

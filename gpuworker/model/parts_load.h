@@ -27,14 +27,18 @@ void loader_cover(loader_t *loader, const checkpoint_t *other);
 
 /* ---- config.json ---------------------------------------------------------------------------------------------------------------- */
 
+/* What an epsilon of a norm may be: below, a float loses it. */
+#define NORM_EPS_LEAST 1e-12
+#define NORM_EPS_MOST  1.0
+
 void loader_config_i64(loader_t *loader, const char *key, int64_t least, int64_t most, int64_t *out);
 void loader_config_bool(loader_t *loader, const char *key, bool *out);
 /* The same of keys that may be missing or null: *out keeps its value then. */
 void loader_optional_i64(loader_t *loader, const char *key, int64_t least, int64_t most, int64_t *out);
-void loader_optional_f64(loader_t *loader, const char *key, double *out);
+void loader_optional_f64(loader_t *loader, const char *key, double least, double most, double *out);
 void loader_optional_bool(loader_t *loader, const char *key, bool *out);
 
-/* Fails unless the condition holds: "config.json: KEY is IS, expected EXPECTED". */
+/* Fails unless the condition holds: "DIR/config.json: key "KEY": is IS, expected EXPECTED". */
 void loader_expect(loader_t *loader, bool holds, const char *key, const char *is, const char *expected);
 void loader_expect_text(loader_t *loader, const char *key, const char *expected);
 

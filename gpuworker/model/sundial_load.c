@@ -26,8 +26,7 @@ static void read_fixed(loader_t *loader, sundial_config_t *config)
     size_t count = 0;
 
     loader_expect_text(loader, "hidden_act", "silu");
-    loader_optional_f64(loader, "rope_theta", &theta);
-    loader_expect(loader, theta == 10000, "rope_theta", "another number", "10000");
+    loader_optional_f64(loader, "rope_theta", 10000, 10000, &theta);
     if (loader->rc < 0)
         return;
     if (checkpoint_config_numbers(loader->checkpoint, "output_token_lens", channels, 2, &count) < 0) {

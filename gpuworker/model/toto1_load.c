@@ -69,8 +69,7 @@ static void read_classes(loader_t *loader, toto1_config_t *config)
     expect_class(loader, "output_distribution_classes", count == 1 ? distribution : "not one class", ".MixtureOfStudentTsOutput");
     config->exponent = 10;
     loader_optional_bool(loader, "stabilize_with_global", &stabilize);
-    loader_optional_f64(loader, "scale_factor_exponent", &config->exponent);
-    loader_expect(loader, config->exponent > 0, "scale_factor_exponent", "not positive", "a positive number");
+    loader_optional_f64(loader, "scale_factor_exponent", 1e-3, 100, &config->exponent);
     config->exponent = stabilize ? config->exponent : 0;
 }
 

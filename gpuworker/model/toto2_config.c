@@ -53,7 +53,7 @@ static void read_switches(loader_t *loader, toto2_config_t *config)
 
     config->eps = 5e-5;
     config->head_norm = true;
-    loader_optional_f64(loader, "norm_eps", &config->eps);
+    loader_optional_f64(loader, "norm_eps", NORM_EPS_LEAST, NORM_EPS_MOST, &config->eps);
     loader_optional_bool(loader, "attn_bias", &config->attention_bias);
     loader_optional_bool(loader, "mlp_bias", &config->mlp_bias);
     loader_optional_bool(loader, "norm_include_weight", &config->norm_weight);
@@ -63,7 +63,6 @@ static void read_switches(loader_t *loader, toto2_config_t *config)
     loader_optional_bool(loader, "per_dim_scale", &config->per_dim_scale);
     loader_optional_bool(loader, "use_xpos", &config->xpos);
     loader_optional_bool(loader, "pre_norm", &pre_norm);
-    loader_expect(loader, config->eps > 0, "norm_eps", "not positive", "a positive number");
     loader_expect(loader, pre_norm, "pre_norm", "false", "true");
 }
 

@@ -180,12 +180,13 @@ static dense_t read_qkv(loader_t *loader, const toto2_config_t *config, const ch
     int64_t d = config->head_dim, heads = config->heads, keys = config->key_heads, width = config->width;
     float *query_scale = read_query_scale(loader, config, name);
     char text[96];
-    dense_t from, to = dense_new(loader, 3 * heads * d, width, config->attention_bias);
+    dense_t from, to;
 
     snprintf(text, sizeof text, "%s.attn.in_proj", name);
     from = dense_read(loader, (heads + 2 * keys) * d, width, config->attention_bias, 0.5, text);
     snprintf(text, sizeof text, "%s.norm1", name);
     fold_norm(loader, config, text, &from, NULL);
+    to = dense_new(loader, 3 * heads * d, width, config->attention_bias);
     for (int64_t row = 0; loader->rc == MODEL_OK && row < to.rows; row++) {
         int64_t part = row / (heads * d), head = row / d % heads, j = row % d;
         int64_t source = part == 0 ? row : (heads + (part - 1) * keys + head * keys / heads) * d + j;

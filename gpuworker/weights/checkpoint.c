@@ -313,8 +313,8 @@ static void format_shape(int rank, const int64_t *dim, char *text, size_t room)
         snprintf(text + used, room - used, "]");
 }
 
-static int find_shaped(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim,
-                       const checkpoint_tensor_t **out)
+int checkpoint_find_shaped(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim,
+                           const checkpoint_tensor_t **out)
 {
     const checkpoint_tensor_t *tensor = checkpoint_find(checkpoint, name);
     if (!tensor)
@@ -343,7 +343,7 @@ static int wrong_dtype(const checkpoint_t *checkpoint, const checkpoint_tensor_t
 int checkpoint_read_f32(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim, float *out)
 {
     const checkpoint_tensor_t *tensor;
-    int rc = find_shaped(checkpoint, name, rank, dim, &tensor);
+    int rc = checkpoint_find_shaped(checkpoint, name, rank, dim, &tensor);
     if (rc == 0 && !convert_to_f32(tensor->dtype, tensor->data, tensor->elements, out))
         rc = wrong_dtype(checkpoint, tensor, "F32, F16, BF16 or F64");
     return rc;
@@ -352,7 +352,7 @@ int checkpoint_read_f32(const checkpoint_t *checkpoint, const char *name, int ra
 int checkpoint_read_i64(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim, int64_t *out)
 {
     const checkpoint_tensor_t *tensor;
-    int rc = find_shaped(checkpoint, name, rank, dim, &tensor);
+    int rc = checkpoint_find_shaped(checkpoint, name, rank, dim, &tensor);
     if (rc == 0 && !convert_to_i64(tensor->dtype, tensor->data, tensor->elements, out))
         rc = wrong_dtype(checkpoint, tensor, "I64, I32, U8 or BOOL");
     return rc;

@@ -61,6 +61,10 @@ const char *checkpoint_revision(const checkpoint_t *checkpoint);
 size_t checkpoint_bytes(const checkpoint_t *checkpoint);            /* of all weight files */
 const char *checkpoint_config_json(const checkpoint_t *checkpoint); /* the text of config.json; "" without one */
 
+/* The tensor of that name and of exactly the shape dim[rank]; else CHECKPOINT_ERR_TENSOR with a text that names it. */
+int checkpoint_find_shaped(const checkpoint_t *checkpoint, const char *name, int rank, const int64_t *dim,
+                           const checkpoint_tensor_t **out);
+
 /* "BF16": the format's own name of a dtype. */
 const char *checkpoint_dtype_name(checkpoint_dtype_t dtype);
 

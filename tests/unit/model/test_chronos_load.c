@@ -113,6 +113,9 @@ static void config_errors_name_the_key(void **state)
             {"0.5,", "0.51,", "chronos_config.quantiles"},
             {"\"time_encoding_scale\": 8192", "\"time_encoding_scale\": 0", "time_encoding_scale"},
             {"\"num_layers\"", "\"layers\"", "num_layers"},
+            {"\"rope_theta\": 10000.0", "\"rope_theta\": 1e-300", "rope_theta"},
+            {"\"time_encoding_scale\": 8192", "\"time_encoding_scale\": 1e300", "time_encoding_scale"},
+            {"\"d_kv\": 4", "\"d_kv\": 5", "/config.json: key \"d_kv\": is odd, expected"},
         },
                                bolt[] = {
                                    {"\"prediction_length\": 64", "\"prediction_length\": 0", "prediction_length"},

@@ -135,8 +135,8 @@ static void damaged_checkpoints_are_refused_by_name(void **state)
         {.tokenizer = true, .remove = "encoder.0.norm1.weight", .names = "encoder.0.norm1.weight"},
         {.tokenizer = true, .reshape = "quant_embed.bias", .names = "quant_embed.bias"},
         {.tokenizer = true, .add = "adapter.weight", .names = "adapter.weight"},
-        {.tokenizer = true, .from = "\"d_in\": 6", .to = "\"d_in\": 5", .names = "d_in is 5, expected 6"},
-        {.tokenizer = true, .from = "\"s2_bits\": 6", .to = "\"s2_bits\": 7", .names = "s2_bits is 7, expected 6"},
+        {.tokenizer = true, .from = "\"d_in\": 6", .to = "\"d_in\": 5", .names = "\"d_in\": is 5, expected 6"},
+        {.tokenizer = true, .from = "\"s2_bits\": 6", .to = "\"s2_bits\": 7", .names = "\"s2_bits\": is 7, expected 6"},
         {.tokenizer = true, .from = "n_dec_layers", .to = "n_decoder_layers", .names = "n_dec_layers"},
     };
     char copy[80], copy_tokenizer[96];

@@ -83,6 +83,7 @@ static void config_errors_name_the_key(void **state)
         {"\"k_components\": 2", "\"k_components\": 0", "k_components"},
         {"\"embed_dim\"", "\"embed_dims\"", "embed_dim"},
         {"\"scale_factor_exponent\": 10.0", "\"scale_factor_exponent\": -1", "scale_factor_exponent"},
+        {"\"scale_factor_exponent\": 10.0", "\"scale_factor_exponent\": 1e300", "scale_factor_exponent"},
         {"\"spacewise_first\": true", "\"spacewise_first\": 7", "spacewise_first"},
     };
 

@@ -82,6 +82,7 @@ static void config_errors_name_the_key(void **state)
         {"\"num_output_patches\": 1", "\"num_output_patches\": 2", "num_output_patches"},
         {"\"pre_norm\": true", "\"pre_norm\": false", "pre_norm"},
         {"\"norm_eps\": 0.0001", "\"norm_eps\": 0", "norm_eps"},
+        {"\"norm_eps\": 0.0001", "\"norm_eps\": 1e-60", "norm_eps"},
         {"\"num_variate_layers_per_group\": 1", "\"num_variate_layers_per_group\": 3", "num_variate_layers_per_group"},
         {"\"d_model\": 32", "\"d_model\": \"wide\"", "d_model"},
     };
