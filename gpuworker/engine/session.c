@@ -264,13 +264,28 @@ cleanup:
     return rc;
 }
 
+/* Plausible prices make plausible numbers, unless the weights are finite but so large that products overflow. Noise that the caller has yet to
+ * stage says nothing. */
+static int expect_finite(const session_t *session)
+{
+    result_t results[OUTPUTS];
+
+    list_results(session, results);
+    for (int i = 0; i < OUTPUTS && !session->shape.given_noise; i++)
+        for (size_t at = 0; results[i].values != NULL && at < results[i].bytes / sizeof(float); at++)
+            if (!isfinite(results[i].values[at]))
+                return error_set(SESSION_ERR_WEIGHTS, "%s: the weights give no numbers: %s[%zu] of a trial forecast is %g",
+                                 session->family->name, results[i].name, at, (double)results[i].values[at]);
+    return SESSION_OK;
+}
+
 static int try_out(session_t *session, bool graphs)
 {
     int64_t begin_ns;
     int rc;
 
     fill_trial(session);
-    if ((rc = run(session)) < 0)
+    if ((rc = run(session)) < 0 || (rc = expect_finite(session)) < 0)
         return rc;
     if (graphs && backend_has_graphs(session->backend) && (rc = capture(session)) < 0)
         return rc;

@@ -12,7 +12,8 @@ enum {
     SESSION_ERR_SHAPE = -1,
     SESSION_ERR_MEMORY = -2,
     SESSION_ERR_MISMATCH = -3, /* replay and eager differ: error_text() names the first tensor */
-    SESSION_ERR_DEVICE = -4
+    SESSION_ERR_DEVICE = -4,
+    SESSION_ERR_WEIGHTS = -5 /* the trial forecast has values that are not finite: error_text() names the first */
 };
 
 typedef struct session session_t;

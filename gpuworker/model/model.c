@@ -123,6 +123,25 @@ void model_info(const model_t *model, model_info_t *out)
     base->family->info(model, out);
 }
 
+/* Keeps every size of a session, whatever the model's width, far below what 64 bits hold, and bars below what 32 do. */
+static int check_size(const model_base_t *base, const model_shape_t *shape)
+{
+    double rows = (double)shape->batch * (double)shape->variates, bars = (double)shape->context + (double)shape->horizon;
+    double paths = 1 + (double)shape->samples + (double)shape->quantile_count;
+
+    if (bars > MODEL_BARS_MOST)
+        return error_set(MODEL_ERR_SHAPE, "%s: context %u and horizon %u: expected at most %d bars together", base->family->name,
+                         shape->context, shape->horizon, MODEL_BARS_MOST);
+    if (rows * ((double)shape->context + paths * (double)shape->horizon) > (double)MODEL_VALUES_MOST)
+        return error_set(
+            MODEL_ERR_SHAPE,
+            "%s: batch %u, variates %u, context %u, horizon %u, samples %u: expected at most %lld bars in and out, which "
+            "fill any device",
+            base->family->name, shape->batch, shape->variates, shape->context, shape->horizon, shape->samples,
+            (long long)MODEL_VALUES_MOST);
+    return MODEL_OK;
+}
+
 int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output)
 {
     const model_base_t *base = (const model_base_t *)model;
@@ -132,6 +151,8 @@ int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_
     if (shape->precision != base->precision)
         return error_set(MODEL_ERR_SHAPE, "%s: the session's precision is not the one that the model was loaded with",
                          base->family->name);
+    if ((rc = check_size(base, shape)) < 0)
+        return rc;
     if ((state = calloc(1, base->family->state_bytes)) == NULL)
         return error_set(MODEL_ERR_MEMORY, "%s: out of memory", base->family->name);
     *input = (model_input_t){0};

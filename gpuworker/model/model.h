@@ -167,8 +167,12 @@ void model_info(const model_t *model, model_info_t *out);
 /* Does a session of that horizon give quantiles with samples = 0? */
 bool model_has_quantiles(const model_t *model, uint32_t horizon);
 
+/* No session is larger: context and horizon together, and all values that go in or come out (256 GB of them). */
+enum { MODEL_BARS_MOST = 1 << 26 };
+#define MODEL_VALUES_MOST (INT64_C(1) << 36)
+
 /* A session's part of the model: makes the state and opens it (model_family_t.open). A precision other than the model's is a
- * MODEL_ERR_SHAPE. After a failure nothing is left. The caller's until model_close. */
+ * MODEL_ERR_SHAPE, and so is a shape beyond the limits above. After a failure nothing is left. The caller's until model_close. */
 int model_open(model_t *model, model_shape_t *shape, model_state_t **out, model_input_t *input, model_output_t *output);
 void model_close(const model_t *model, model_state_t *state);
 
