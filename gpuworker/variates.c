@@ -5,13 +5,6 @@
 
 #include "base/error.h"
 
-static const variates_field_t fields[] = {
-    {"open", offsetof(shm_bar_t, open), true},      {"high", offsetof(shm_bar_t, high), true},
-    {"low", offsetof(shm_bar_t, low), true},        {"close", offsetof(shm_bar_t, close), true},
-    {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
-};
-enum { FIELDS = sizeof fields / sizeof *fields };
-
 static const struct {
     const char *name;
     int64_t period_ns;
@@ -47,13 +40,13 @@ static int parse_fields(variates_t *variates, const char *text)
     const char *at = text, *word;
     for (size_t length; next_word(&at, &word, &length);) {
         size_t i = 0;
-        while (i < FIELDS && !is_word(fields[i].name, word, length))
+        while (i < SHM_BAR_FIELDS && !is_word(shm_bar_fields[i].name, word, length))
             i++;
-        if (i == FIELDS)
+        if (i == SHM_BAR_FIELDS)
             return error_set(VARIATES_ERR_FIELD, "fields = %s: \"%.*s\" is no field of a bar", text, (int)length, word);
         if (variates->field_count == WIRE_FIELDS_MOST)
             return error_set(VARIATES_ERR_FIELD, "fields = %s: more than %d", text, WIRE_FIELDS_MOST);
-        variates->field[variates->field_count++] = &fields[i];
+        variates->field[variates->field_count++] = &shm_bar_fields[i];
     }
     return VARIATES_OK;
 }
@@ -64,11 +57,11 @@ static int choose_fields(variates_t *variates, const char *text, bool whole_bars
     int rc = parse_fields(variates, given ? text : whole_bars ? whole_bar : lone_field);
     if (rc < 0 || !whole_bars)
         return rc;
-    for (uint32_t i = 0; i < FIELDS; i++) {
-        if (i >= variates->field_count || variates->field[i] != &fields[i])
+    for (uint32_t i = 0; i < SHM_BAR_FIELDS; i++) {
+        if (i >= variates->field_count || variates->field[i] != &shm_bar_fields[i])
             return error_set(VARIATES_ERR_FIELD, "fields = %s: this model takes whole bars: leave fields out, or give %s", text,
                              whole_bar);
-        if (strcmp(fields[i].name, lone_field) == 0)
+        if (strcmp(shm_bar_fields[i].name, lone_field) == 0)
             variates->target = i;
     }
     return VARIATES_OK;
@@ -133,13 +126,6 @@ void variates_close(variates_t *variates)
 uint32_t variates_count(const variates_t *variates)
 {
     return variates->field_count + variates->companion_count + variates->known_count;
-}
-
-double variates_field_value(const shm_bar_t *bar, const variates_field_t *field)
-{
-    double value;
-    memcpy(&value, (const char *)bar + field->offset, sizeof value);
-    return value;
 }
 
 float variates_known_value(const variates_t *variates, uint32_t known, int64_t time_ns)

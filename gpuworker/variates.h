@@ -13,14 +13,8 @@ enum { VARIATES_OK = 0, VARIATES_ERR_FIELD = -1, VARIATES_ERR_CALENDAR = -2 };
 enum { VARIATES_COMPANIONS_MOST = 64, VARIATES_CYCLES_MOST = 3 };
 
 typedef struct {
-    const char *name;
-    size_t offset; /* in shm_bar_t */
-    bool price;
-} variates_field_t;
-
-typedef struct {
     uint32_t field_count;
-    const variates_field_t *field[WIRE_FIELDS_MOST];
+    const shm_bar_field_t *field[WIRE_FIELDS_MOST];
     uint32_t target; /* which field is forecast first of all: the close of whole bars, else the first */
     uint32_t companion_count;
     char companion[VARIATES_COMPANIONS_MOST][SHM_SYMBOL_BYTES];
@@ -37,7 +31,6 @@ void variates_close(variates_t *variates);
 
 uint32_t variates_count(const variates_t *variates);
 
-double variates_field_value(const shm_bar_t *bar, const variates_field_t *field);
 /* Known variate `known` of a bar that opens then. */
 float variates_known_value(const variates_t *variates, uint32_t known, int64_t time_ns);
 

@@ -164,7 +164,7 @@ static void store_bars(windows_t *windows, uint32_t id, const shm_bar_t *bars, u
         uint8_t *mask = stored_mask(windows, id, k);
         for (uint32_t i = 0, at = (uint32_t)(from % windows->context); i < count;
              i++, at = at + 1 < windows->context ? at + 1 : 0) {
-            double value = variates_field_value(&bars[i], windows->variates.field[k]);
+            double value = shm_bar_value(&bars[i], windows->variates.field[k]);
             mask[at] = isfinite(value);
             values[at] = mask[at] ? (float)value : 0;
         }
@@ -179,7 +179,7 @@ static void store_bars(windows_t *windows, uint32_t id, const shm_bar_t *bars, u
         }
     }
     for (uint32_t i = count; i-- > 0;) {
-        double value = variates_field_value(&bars[i], windows->variates.field[windows->variates.target]);
+        double value = shm_bar_value(&bars[i], windows->variates.field[windows->variates.target]);
         if (isfinite(value)) {
             mirror->observed = from + i + 1;
             mirror->last = value;

@@ -10,6 +10,7 @@
 #define BARCAST_SHM_BAR_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,5 +40,18 @@ static_assert(offsetof(shm_bar_t, open_time_ns) == 0 && offsetof(shm_bar_t, open
                   offsetof(shm_bar_t, low) == 24 && offsetof(shm_bar_t, close) == 32 && offsetof(shm_bar_t, volume) == 40 &&
                   offsetof(shm_bar_t, amount) == 48 && offsetof(shm_bar_t, flags) == 56 && offsetof(shm_bar_t, stamp) == 60,
               "the byte table above");
+
+/* The numbers of a bar by name, in the order in which they lie in it. */
+enum { SHM_BAR_FIELDS = 6 };
+
+typedef struct {
+    const char *name;
+    size_t offset; /* of a double in shm_bar_t */
+    bool price;
+} shm_bar_field_t;
+
+extern const shm_bar_field_t shm_bar_fields[SHM_BAR_FIELDS]; /* open, high, low, close, volume, amount */
+
+double shm_bar_value(const shm_bar_t *bar, const shm_bar_field_t *field);
 
 #endif

@@ -22,17 +22,6 @@
 
 enum { TEXT_BYTES = 256, COLUMNS_DEFAULT = 100 };
 
-static const struct {
-    const char *name;
-    size_t offset;
-    bool price;
-} fields[] = {
-    {"open", offsetof(shm_bar_t, open), true},      {"high", offsetof(shm_bar_t, high), true},
-    {"low", offsetof(shm_bar_t, low), true},        {"close", offsetof(shm_bar_t, close), true},
-    {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
-};
-enum { FIELDS = sizeof fields / sizeof *fields };
-
 typedef struct {
     const char *input, *symbol, *model, *device, *precision, *quantiles, *fields, *format, *timezone, *days, *hours, *samples;
     uint32_t horizon, context, threads;
@@ -42,7 +31,7 @@ typedef struct {
 typedef struct {
     source_bar_t *bars;
     size_t count;
-    size_t field[FORECAST_VIEW_FIELDS_MOST]; /* in fields[] */
+    size_t field[FORECAST_VIEW_FIELDS_MOST]; /* in shm_bar_fields */
     uint32_t target;                         /* of the variates */
     calendar_t *calendar;
     int64_t *times_ns; /* [context + horizon] */
@@ -64,9 +53,9 @@ static int parse_fields(const char *list, forecast_t *forecast)
     while ((word = strsep(&rest, ",")) != NULL) {
         size_t found = 0;
 
-        while (found < FIELDS && strcmp(fields[found].name, word) != 0)
+        while (found < SHM_BAR_FIELDS && strcmp(shm_bar_fields[found].name, word) != 0)
             found++;
-        if (found == FIELDS)
+        if (found == SHM_BAR_FIELDS)
             return error_set(-1, "--fields: \"%s\" is not open, high, low, close, volume or amount", word);
         for (uint32_t i = 0; i < forecast->shape.variates; i++)
             if (forecast->field[i] == found)
@@ -121,7 +110,7 @@ static int choose_fields(const arguments_t *arguments, forecast_t *forecast)
         return error_set(-1, "--fields: this model takes whole bars: leave it out, or give %s", whole_bar);
     if (*arguments->fields == '\0' && parse_fields(info.whole_bars ? whole_bar : close, forecast) < 0)
         return -1;
-    while (info.whole_bars && strcmp(fields[forecast->field[forecast->target]].name, close) != 0)
+    while (info.whole_bars && strcmp(shm_bar_fields[forecast->field[forecast->target]].name, close) != 0)
         forecast->target++;
     return 0;
 }
@@ -149,10 +138,7 @@ static int read_bars(const arguments_t *arguments, forecast_t *forecast)
 
 static double value_of(const forecast_t *forecast, size_t bar, uint32_t variate)
 {
-    double value;
-
-    memcpy(&value, (const char *)&forecast->bars[bar].bar + fields[forecast->field[variate]].offset, sizeof value);
-    return value;
+    return shm_bar_value(&forecast->bars[bar].bar, &shm_bar_fields[forecast->field[variate]]);
 }
 
 static uint32_t length_of(const forecast_t *forecast)
@@ -197,7 +183,7 @@ static void fill(const arguments_t *arguments, forecast_t *forecast)
             input->values[at] = isfinite(value) ? (float)value : 0.0f;
         }
         input->group[v] = 0;
-        input->log_price[v] = fields[forecast->field[v]].price;
+        input->log_price[v] = shm_bar_fields[forecast->field[v]].price;
     }
     input->length[0] = length;
     input->key[0] = model_random_key(arguments->seed, newest->symbol, newest->bar.open_time_ns);
@@ -262,7 +248,7 @@ static forecast_view_t view_of(const arguments_t *arguments, const forecast_t *f
         uint32_t v = i == 0 ? forecast->target : i <= forecast->target ? i - 1 : i; /* the target first */
 
         view.fields[i] = (forecast_view_field_t){
-            .name = fields[forecast->field[v]].name,
+            .name = shm_bar_fields[forecast->field[v]].name,
             .last = last_observed(forecast, v),
             .mean = output->mean + (size_t)v * shape->horizon,
             .quantiles = output->quantiles != NULL ? output->quantiles + (size_t)v * shape->quantile_count * shape->horizon : NULL};

@@ -149,7 +149,7 @@ int score_models_run(backtest_t *backtest, uint32_t forecaster, model_t *model, 
 
     model_info(model, &info);
     if (info.whole_bars) {
-        run.variates = SERIES_FIELDS;
+        run.variates = MODEL_WHOLE_BAR;
         run.target = (uint32_t)backtest->set.field;
     }
     if ((rc = open_session(&run, model)) < 0)

@@ -12,29 +12,19 @@
 
 static const int64_t DAY_NS = 86400 * CLOCK_NS_PER_S;
 
-static const struct {
-    const char *name;
-    size_t offset;
-    bool price;
-} fields[SERIES_FIELDS] = {
-    {"open", offsetof(shm_bar_t, open), true},      {"high", offsetof(shm_bar_t, high), true},
-    {"low", offsetof(shm_bar_t, low), true},        {"close", offsetof(shm_bar_t, close), true},
-    {"volume", offsetof(shm_bar_t, volume), false}, {"amount", offsetof(shm_bar_t, amount), false},
-};
-
-/* SERIES_FIELDS: no such field. */
+/* SHM_BAR_FIELDS: no such field. */
 static size_t find_field(const char *name)
 {
     size_t field = 0;
 
-    while (field < SERIES_FIELDS && strcmp(fields[field].name, name) != 0)
+    while (field < SHM_BAR_FIELDS && strcmp(shm_bar_fields[field].name, name) != 0)
         field++;
     return field;
 }
 
 bool series_field_is_price(size_t field)
 {
-    return fields[field].price;
+    return shm_bar_fields[field].price;
 }
 
 /* ---- calendar ----------------------------------------------------------------------------------------------------------------- */
@@ -106,7 +96,7 @@ static int complain_unknown(const series_t *series, size_t bar, size_t field)
     char time[TIMESTAMP_BYTES];
 
     timestamp_format(series->time_ns[bar], time);
-    return error_set(-1, "%s: the bar of %s has no %s", series->symbol, time, fields[field].name);
+    return error_set(-1, "%s: the bar of %s has no %s", series->symbol, time, shm_bar_fields[field].name);
 }
 
 /* Turns bars into columns. */
@@ -117,7 +107,7 @@ static int take(const source_series_t *source, size_t field, series_t *out)
     *out = (series_t){.interval_ns = source->bars[0].interval_ns,
                       .count = count,
                       .time_ns = malloc(count * sizeof *out->time_ns),
-                      .fields = malloc(SERIES_FIELDS * count * sizeof *out->fields)};
+                      .fields = malloc(SHM_BAR_FIELDS * count * sizeof *out->fields)};
     memcpy(out->symbol, source->bars[0].symbol, sizeof out->symbol);
     if (out->time_ns == NULL || out->fields == NULL)
         return error_set(-1, "%s: out of memory", out->symbol);
@@ -125,8 +115,8 @@ static int take(const source_series_t *source, size_t field, series_t *out)
         const shm_bar_t *bar = &source->bars[i].bar;
 
         out->time_ns[i] = bar->open_time_ns;
-        for (size_t f = 0; f < SERIES_FIELDS; f++)
-            memcpy(&out->fields[f * count + i], (const char *)bar + fields[f].offset, sizeof *out->fields);
+        for (size_t f = 0; f < SHM_BAR_FIELDS; f++)
+            out->fields[f * count + i] = shm_bar_value(bar, &shm_bar_fields[f]);
     }
     out->values = out->fields + field * count;
     for (size_t i = 0; i < count; i++)
@@ -191,11 +181,11 @@ int series_open(const char *const *paths, size_t count, const char *field, serie
     series_set_t set = {0};
     size_t found = find_field(field);
 
-    if (found == SERIES_FIELDS)
+    if (found == SHM_BAR_FIELDS)
         return error_set(-1, "--field: \"%s\" is not open, high, low, close, volume or amount", field);
     set.field = found;
-    set.field_name = fields[found].name;
-    set.price = fields[found].price;
+    set.field_name = shm_bar_fields[found].name;
+    set.price = shm_bar_fields[found].price;
     for (size_t i = 0; i < count; i++)
         if (read_file(paths[i], found, &set) < 0) {
             series_close(&set);

@@ -6,16 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shm/bar.h"
 #include "shm/segment.h"
-
-enum { SERIES_FIELDS = 6 };
 
 typedef struct {
     char symbol[SHM_SYMBOL_BYTES];
     int64_t interval_ns;
     size_t count;
     int64_t *time_ns; /* open times */
-    double *fields;   /* [SERIES_FIELDS][count]: open, high, low, close, volume, amount; NaN where unknown */
+    double *fields;   /* [SHM_BAR_FIELDS][count]: open, high, low, close, volume, amount; NaN where unknown */
     double *values;   /* the one that is forecast, among them; all finite */
     size_t season;    /* bars a season, as far as the interval tells: see series_season */
 } series_t;

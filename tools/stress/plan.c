@@ -41,6 +41,14 @@ static void plan_configured(const config_model_t *config, backend_dtype_t automa
                                  .samples = config->samples,
                                  .quantile_count = config->quantile_count,
                                  .precision = out->precision,
+                                 .options = {.rescale = config->rescale,
+                                             .temperature = (float)config->temperature,
+                                             .top_k = config->top_k,
+                                             .top_p = (float)config->top_p,
+                                             .window = config->window,
+                                             .decode_block = config->decode_block,
+                                             .minimum_observed = config->minimum_observed,
+                                             .cap = (float)config->cap},
                                  .discard_samples = !config->publish_samples};
         for (uint32_t q = 0; q < config->quantile_count; q++)
             shape->quantiles[q] = (float)config->quantiles[q];

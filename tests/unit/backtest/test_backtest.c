@@ -43,14 +43,14 @@ static series_set_t make_set(const size_t *counts, size_t series_count, double (
                              .count = counts[s],
                              .season = 5,
                              .time_ns = calloc(counts[s], sizeof *series->time_ns),
-                             .fields = calloc(SERIES_FIELDS * counts[s], sizeof *series->fields)};
+                             .fields = calloc(SHM_BAR_FIELDS * counts[s], sizeof *series->fields)};
         assert_true(series->time_ns != NULL && series->fields != NULL);
         snprintf(series->symbol, sizeof series->symbol, "S%zu", s);
         series->values = series->fields + 3 * counts[s];
         for (size_t i = 0; i < counts[s]; i++) {
             series->time_ns[i] = (int64_t)(1000 - counts[s] + i) * DAY;
             series->values[i] = value(s, i);
-            for (size_t f = 0; f < SERIES_FIELDS; f++)
+            for (size_t f = 0; f < SHM_BAR_FIELDS; f++)
                 series->fields[f * counts[s] + i] = value(s, i);
         }
     }

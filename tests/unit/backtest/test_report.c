@@ -50,7 +50,7 @@ static void make(const made_t *made, backtest_t *out)
                          .count = made->bars,
                          .season = 7,
                          .time_ns = calloc(made->bars, sizeof *series->time_ns),
-                         .fields = calloc(SERIES_FIELDS * made->bars, sizeof *series->fields)};
+                         .fields = calloc(SHM_BAR_FIELDS * made->bars, sizeof *series->fields)};
     assert_true(series->time_ns != NULL && series->fields != NULL);
     series->values = series->fields + set.field * made->bars;
     for (size_t i = 0; i < made->bars; i++) {
