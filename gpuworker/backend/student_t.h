@@ -31,7 +31,9 @@ enum { STUDENT_T_TERMS = 6 };
 
 typedef struct {
     double df, loc, scale, weight;
-    double term[STUDENT_T_TERMS]; /* c_0, c_1, ... */
+    double per_df, per_scale, per_b; /* 1 / df, 1 / scale; 1 / (48 (degrees that Hill's expansion gets - 1/2)²) */
+    double height;                   /* what the density has of the component before its power of x */
+    double term[STUDENT_T_TERMS];    /* c_0, c_1, ... */
 } student_t_component_t;
 
 /* What components add up to at one value. */
@@ -66,37 +68,59 @@ STUDENT_T_FUNCTION double student_t_gamma_ratio(double a)
     return sqrt(a) * (1 + u * sum);
 }
 
+/* The degrees of freedom that Hill's expansion gets, less 1/2. */
+STUDENT_T_FUNCTION double student_t_more(double df)
+{
+    return df + 2 * STUDENT_T_TERMS - 0.5;
+}
+
 /* From raw df, loc and scale of the head, and its weight. */
 STUDENT_T_FUNCTION student_t_component_t student_t_component(float df, float loc, float scale, double weight)
 {
-    student_t_component_t component = {
-        2.0 + (double)student_t_positive(df), (double)loc, (double)student_t_positive(scale), weight, {0}};
-    double two_sqrt_pi = 3.5449077018110320546, a = component.df / 2 + STUDENT_T_TERMS;
-    double c = student_t_gamma_ratio(a) / (two_sqrt_pi * a);
+    student_t_component_t component;
+    double two_sqrt_pi = 3.5449077018110320546, degrees = 2.0 + (double)student_t_positive(df), a = degrees / 2 + STUDENT_T_TERMS;
+    double c = student_t_gamma_ratio(a) / (two_sqrt_pi * a), more = student_t_more(degrees);
 
+    component.df = degrees;
+    component.loc = (double)loc;
+    component.scale = (double)student_t_positive(scale);
+    component.weight = weight;
+    component.per_df = 1 / degrees;
+    component.per_scale = 1 / component.scale;
+    component.per_b = 1 / (48 * more * more);
     for (int j = STUDENT_T_TERMS - 1; j >= 0; j--) {
         c *= a / (a - 0.5);
         component.term[j] = c;
         a -= 1;
     }
+    component.height = weight * component.per_scale * c * degrees;
     return component;
+}
+
+STUDENT_T_FUNCTION double student_t_rsqrt(double x)
+{
+#ifdef __CUDA_ARCH__
+    return rsqrt(x);
+#else
+    return 1 / sqrt(x);
+#endif
 }
 
 /* Adds the component's probabilities on both sides of x, and its density there. */
 STUDENT_T_FUNCTION void student_t_add(const student_t_component_t *component, double x, student_t_sides_t *sides)
 {
-    double t = (x - component->loc) / component->scale, df = component->df, more = df + 2 * STUDENT_T_TERMS - 0.5;
-    double log_x = -log1p(t * t / df), power = exp(0.5 * df * log_x), root = 1 / sqrt(df + t * t);
-    double ratio = df * root * root, sum = component->term[STUDENT_T_TERMS - 1], y = -more * log_x, b = 48 * more * more, hill,
-           tail;
+    double t = (x - component->loc) * component->per_scale, df = component->df, more = student_t_more(df);
+    double log_x = -log1p(t * t * component->per_df), power = exp(0.5 * df * log_x), root = student_t_rsqrt(df + t * t);
+    double ratio = df * root * root, sum = component->term[STUDENT_T_TERMS - 1], y = -more * log_x, hill, tail;
 
     for (int j = STUDENT_T_TERMS - 2; j >= 0; j--)
         sum = sum * ratio + component->term[j];
-    hill = 1 + (y + 3 + (((-0.4 * y - 3.3) * y - 24) * y - 85.5) / (0.8 * y * y + 100 + b)) / b;
+    hill = (((-0.4 * y - 3.3) * y - 24) * y - 85.5) / (0.8 * y * y + 100 + 48 * more * more);
+    hill = 1 + (y + 3 + hill) * component->per_b;
     tail = fabs(t) * root * power * sum + 0.5 * erfc(hill * sqrt(0.5 * y));
     sides->below += component->weight * (t < 0 ? tail : 1 - tail);
     sides->above += component->weight * (t < 0 ? 1 - tail : tail);
-    sides->density += component->weight / component->scale * component->term[0] * power * df * root;
+    sides->density += component->height * power * root;
 }
 
 /* ---- the search for one quantile ---------------------------------------------------------------------------------------------- */

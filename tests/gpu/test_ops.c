@@ -264,21 +264,27 @@ static pair_t *mixture_quantiles(const mixture_case_t *c, float spread, int64_t 
 
 static void exact_quantiles_of_the_mixture_match_the_cpu(void **state)
 {
-    static const float levels[] = {0.001f, 0.1f, 0.1f, 0.25f, 0.5f, 0.75f, 0.9f, 0.99f, 0.999f};
+    enum { LEVELS = 9, LEVELS_MANY = 60 };
+    static const float levels[LEVELS] = {0.001f, 0.1f, 0.1f, 0.25f, 0.5f, 0.75f, 0.9f, 0.99f, 0.999f};
     static const mixture_case_t cases[] = {{.series = 64, .variates = 1, .patch = 32, .components = 8},
                                            {.series = 3, .variates = 2, .patch = 5, .components = 1},
                                            {.series = 1, .variates = 3, .patch = 64, .components = 24},
                                            {.series = 2, .variates = 1, .patch = 3, .components = 100}};
+    float many[LEVELS_MANY];
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int round = 0; round < 3; round++) {
             const mixture_case_t *c = &cases[i];
-            int64_t horizon = round == 0 ? c->patch : (c->patch + 1) / 2, level_count = round == 2 ? 1 : 9;
+            int64_t horizon = round == 0 ? c->patch : (c->patch + 1) / 2, level_count = round == 2 ? 1 : LEVELS;
 
             pair_compare(mixture_quantiles(c, round == 1 ? 10 : 2, horizon, levels, level_count), 1e-5);
             pair_test_end(NULL);
         }
+    for (int level = 0; level < LEVELS_MANY; level++)
+        many[level] = ((float)level + 0.5f) / LEVELS_MANY;
+    pair_compare(mixture_quantiles(&cases[2], 2, cases[2].patch, many, LEVELS_MANY), 1e-5);
+    pair_test_end(NULL);
 }
 
 /* ---- between paths and results ----------------------------------------------------------------------------------------------- */
