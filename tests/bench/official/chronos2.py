@@ -1,5 +1,5 @@
-"""Chronos-2 by its official package: DIR holds `chronos` (chronos-forecasting's src, or site-packages); needs transformers, einops and pandas. Its
-pipeline forecasts a prepared batch, so that no time goes into its data loader."""
+"""Chronos-2 by its official package: DIR holds `chronos` (chronos-forecasting's src, or site-packages); needs transformers, accelerate, einops
+and pandas. Its pipeline forecasts a prepared batch, so that no time goes into its data loader."""
 import sys
 
 import torch

@@ -1,4 +1,6 @@
-"""Chronos-Bolt by its official package: DIR holds `chronos` (chronos-forecasting's src, or site-packages); needs transformers and pandas."""
+"""Chronos-Bolt by its official package: DIR holds `chronos` (chronos-forecasting's src, or site-packages); needs transformers, accelerate, einops
+and pandas.
+"""
 import sys
 
 import torch

@@ -5,15 +5,13 @@ Bars are made of the series: all six fields have about its scale. Timed forecast
 compared are greedy, so that both sides have one right answer.
 """
 import datetime
-import importlib.util
 import json
 import os
 import sys
-import types
 
 import torch
 
-from official import compile_part
+from official import compile_part, stand_in_if_absent
 
 NAME = "kronos"
 CASES = "1:256:24:1,1:400:120:10,16:400:120:1"
@@ -26,14 +24,6 @@ COMPUTED = (".rotary.inv_freq", "tokenizer.bsq.")  # buffers that a checkpoint m
 
 def matches(config):
     return "learn_te" in config
-
-
-def stand_in(name, **contents):
-    """A module that is imported at the top but serves other purposes than inference."""
-    if importlib.util.find_spec(name) is None:
-        module = types.ModuleType(name)
-        vars(module).update(contents)
-        sys.modules[name] = module
 
 
 class Official:
@@ -55,10 +45,10 @@ def load_part(kind, directory, device):
 
 def load(path, model_dir, device):
     sys.path.insert(0, path)
-    stand_in("huggingface_hub", PyTorchModelHubMixin=type("PyTorchModelHubMixin", (), {}))
-    stand_in("tqdm", trange=range)
-    stand_in("pandas")
-    stand_in("einops", rearrange=None, reduce=None)
+    stand_in_if_absent("huggingface_hub", PyTorchModelHubMixin=type("PyTorchModelHubMixin", (), {}))
+    stand_in_if_absent("tqdm", trange=range)
+    stand_in_if_absent("pandas")
+    stand_in_if_absent("einops", rearrange=None, reduce=None)
     from model.kronos import Kronos, KronosTokenizer, auto_regressive_inference  # noqa: the user gives the path
 
     tokenizer = load_part(KronosTokenizer, os.path.join(model_dir, "tokenizer"), device)

@@ -1,5 +1,6 @@
-"""Toto 2.0 by its official package: DIR is a checkout of DataDog/toto, which holds toto2/toto2 and dd_unit_scaling; needs unit-scaling, einops and
-jaxtyping. GluonTS is wanted by the official module's wrapper alone: where it is not installed, empty classes stand in for it.
+"""Toto 2.0 by its official package: DIR is a checkout of DataDog/toto, which holds toto2/toto2 and dd_unit_scaling; needs unit-scaling, einops,
+jaxtyping, pandas and huggingface-hub. GluonTS is wanted by the official module's wrapper alone: where it is not installed, empty classes stand in
+for it.
 
 The whole horizon comes from one call, as in all official results (decode_block_size=None), without missing values, so that the official code
 may take its fast attention. Samples do not exist: 0.
@@ -7,11 +8,10 @@ may take its fast attention. Samples do not exist: 0.
 import importlib.util
 import os
 import sys
-import types
 
 import torch
 
-from official import compile_part
+from official import compile_part, stand_in
 
 NAME = "toto2"
 CASES = "1:512:96:0,64:512:96:0,512:512:96:0"
@@ -35,11 +35,7 @@ def matches(config):
 
 def stand_in_for_gluonts():
     for name, classes in GLUONTS.items():
-        module = types.ModuleType(name)
-        module.__path__ = []
-        for each in classes.split():
-            setattr(module, each, type(each, (), {}))
-        sys.modules[name] = module
+        stand_in(name, **{each: type(each, (), {}) for each in classes.split()})
 
 
 def load(path, model_dir, device):
