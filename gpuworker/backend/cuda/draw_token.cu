@@ -1,23 +1,30 @@
 /* A token of each row of logits, drawn from the most probable ones (backend_draw_token_t).
  *
- * A block a row; every thread keeps PER neighbouring weights exp((logit - largest) / temperature) in registers. What may be drawn is
- * not sorted out but searched: weights are positive floats, whose bits order as they do, so the weight of the last token that stays is
- * the least bit pattern above which the weights hold no more than top_p of the sum (fewer than top_k of them lie). Each round of the
- * search measures WAYS - 1 patterns at once. A scan in the tokens' order then finds where u of the rest falls. All sums are trees of
- * fixed shape, so equal inputs draw equal tokens. The block then embeds its row's token, where asked to. */
+ * A block a row; every thread keeps PER neighbouring weights exp((logit - largest) / temperature) in registers, and each weight's share of
+ * their sum as an integer, all of them together 2^31: sums of shares are exact, so they may be formed in any order, and equal inputs draw
+ * equal tokens. What may be drawn is not sorted out but searched: weights are positive floats, whose bits order as they do, so the
+ * weight of the last token that stays is the least bit pattern above which lie no more than top_p of all shares (fewer than top_k
+ * weights). A pass over DIGIT bits adds the shares up by their weight's digit and finds the digit at which the sum from the largest on
+ * passes the limit; PASSES of them give the pattern. A scan in the tokens' order then finds where u of the rest falls. The block then
+ * embeds its row's token, where asked to. */
 #include "gpuworker/backend/cuda/embed.cuh"
 #include "gpuworker/backend/philox.h"
 
-enum { DRAW_THREADS = 256, DRAW_WARPS = DRAW_THREADS / WARP, WAYS = 4, NONE = INT32_MAX };
+enum { DRAW_THREADS = 256, DRAW_WARPS = DRAW_THREADS / WARP, DIGIT = 10, PASSES = 3, BINS = 1 << DIGIT, NONE = INT32_MAX };
 
-static const uint32_t ALL_LANES = 0xffffffffu, ONE_BITS = 0x3f800000u;
+static_assert(BINS == 4 * DRAW_THREADS, "a thread has four bins");
+static_assert(DIGIT * PASSES == 30, "the bits of a weight, which is 1 at most, are below 2^30");
+
+static const uint32_t ALL_LANES = 0xffffffffu;
 
 typedef struct {
     const float *logits;
     int64_t logits_stride, paths, token_stride;
     int vocabulary;
-    float temperature, top_p;
-    int64_t top_k;
+    float exponent; /* exp(x / temperature) = exp2(x · exponent) */
+    uint32_t top_p; /* in 2^-32 */
+    int64_t top_k;  /* 0: by top_p */
+    bool all;       /* neither */
     const uint64_t *keys;
     uint32_t stream;
     const int32_t *step;
@@ -25,6 +32,16 @@ typedef struct {
     bool embeds;
     embed_t then;
 } draw_token_t;
+
+typedef struct {
+    uint32_t bin[PASSES][BINS], sums[PASSES + 1][DRAW_WARPS], largest[DRAW_WARPS], first[DRAW_WARPS];
+    float totals[DRAW_WARPS];
+    struct {
+        uint32_t digit, above; /* of the last bin that may be drawn from; what the bins above it hold */
+    } last[PASSES];
+    int32_t token, entry[BACKEND_EMBED_TABLES_MOST];
+    bool own[BACKEND_EMBED_TABLES_MOST]; /* the table's entry is the token */
+} draw_shared_t;
 
 /* A float as an integer that orders as it does; NaN below all. */
 static __device__ __forceinline__ uint32_t ordered(float value)
@@ -38,7 +55,7 @@ static __device__ __forceinline__ float from_ordered(uint32_t key)
     return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-/* Over the whole block, in every thread. `shared` [DRAW_WARPS]: nobody may still be reading it. */
+/* Over the whole block, in every thread; `shared` [DRAW_WARPS] is for this call alone, as with all that follow. */
 static __device__ __forceinline__ uint32_t block_max(uint32_t value, uint32_t *shared)
 {
     value = __reduce_max_sync(ALL_LANES, value);
@@ -51,12 +68,45 @@ static __device__ __forceinline__ uint32_t block_max(uint32_t value, uint32_t *s
     return value;
 }
 
-/* The first of the block's indices, NONE where a thread has none. */
-static __device__ __forceinline__ int block_first(int index, uint32_t *shared)
+static __device__ __forceinline__ float block_sum(float value, float *shared)
 {
-    return (int)~block_max(~(uint32_t)index, shared);
+    float sum = 0;
+
+    value = sum_lanes<WARP>(value);
+    if (threadIdx.x % WARP == 0)
+        shared[threadIdx.x / WARP] = value;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < DRAW_WARPS; w++)
+        sum += shared[w];
+    return sum;
 }
 
+/* The sum of the values of all threads before this one; `total`: of all. */
+static __device__ __forceinline__ uint32_t block_scan(uint32_t value, uint32_t *shared, uint32_t &total)
+{
+    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+    uint32_t sum = value;
+
+#pragma unroll
+    for (int offset = 1; offset < WARP; offset *= 2) {
+        uint32_t other = __shfl_up_sync(ALL_LANES, sum, offset);
+        sum += lane >= offset ? other : 0;
+    }
+    if (lane == WARP - 1)
+        shared[warp] = sum;
+    __syncthreads();
+    uint32_t before = sum - value;
+    total = 0;
+#pragma unroll
+    for (int w = 0; w < DRAW_WARPS; w++) {
+        before += w < warp ? shared[w] : 0;
+        total += shared[w];
+    }
+    return before;
+}
+
+/* The first token of the largest logit; 0 where all are NaN. */
 template <int PER>
 static __device__ __forceinline__ int first_largest(const uint32_t (&key)[PER], uint32_t largest, uint32_t *shared)
 {
@@ -66,152 +116,140 @@ static __device__ __forceinline__ int first_largest(const uint32_t (&key)[PER], 
     for (int i = PER - 1; i >= 0; i--)
         if (key[i] == largest)
             found = (int)threadIdx.x * PER + i;
-    return block_first(found, shared);
+    return (int)~block_max(~(uint32_t)found, shared);
 }
 
 /* The bits of the weight of the last token that may be drawn. */
 template <int PER>
-static __device__ __forceinline__ uint32_t least_weight(const draw_token_t &op, const float (&weight)[PER], float total,
-                                                        float (*shared)[WAYS - 1][DRAW_WARPS])
+static __device__ __forceinline__ uint32_t least_weight(const draw_token_t &op, const float (&weight)[PER],
+                                                        const uint32_t (&share)[PER], draw_shared_t &shared)
 {
-    float limit = op.top_k > 0 ? (float)op.top_k - 0.5f : op.top_p * total;
-    uint32_t low = 0, high = ONE_BITS;
-
-#pragma unroll 1
-    for (int round = 0; low < high; round++) {
-        uint32_t at[WAYS - 1], lowest = low;
-        float above[WAYS - 1] = {};
-        bool found = false;
+    uint32_t bits = 0, above = 0, limit = 0; /* the bits found so far; the shares of weights that begin with more than those */
 
 #pragma unroll
-        for (int way = 0; way < WAYS - 1; way++) {
-            at[way] = low + (uint32_t)((uint64_t)(high - low) * (way + 1) / WAYS);
+    for (int pass = 0; pass < PASSES; pass++) {
+        int shift = DIGIT * (PASSES - 1 - pass);
+        uint32_t total;
+
 #pragma unroll
-            for (int i = 0; i < PER; i++)
-                above[way] += __float_as_uint(weight[i]) > at[way] ? (op.top_k > 0 ? 1.0f : weight[i]) : 0.0f;
+        for (int i = 0; i < PER; i++) {
+            uint32_t own = __float_as_uint(weight[i]) >> shift;
+            if (own >> DIGIT == bits && own != 0)
+                atomicAdd(&shared.bin[pass][own % BINS], op.top_k > 0 ? 1 : share[i]);
         }
+        __syncthreads();
+        int first = (DRAW_THREADS - 1 - (int)threadIdx.x) * 4; /* of this thread's bins: the first thread has the largest */
+        uint4 bin = *reinterpret_cast<const uint4 *>(shared.bin[pass] + first);
+        uint32_t held[4] = {bin.w, bin.z, bin.y, bin.x},
+                 sum = above + block_scan(bin.x + bin.y + bin.z + bin.w, shared.sums[pass], total);
+        if (pass == 0)
+            limit = op.top_k > 0 ? (uint32_t)min(op.top_k - 1, (int64_t)BACKEND_DRAW_VOCABULARY_MOST) : __umulhi(total, op.top_p);
 #pragma unroll
-        for (int way = 0; way < WAYS - 1; way++) {
-            above[way] = sum_lanes<WARP>(above[way]);
-            if (threadIdx.x % WARP == 0)
-                shared[round % 2][way][threadIdx.x / WARP] = above[way];
-        }
-        __syncthreads(); /* the round after the next writes here again: by then all have passed the next one's barrier */
-#pragma unroll
-        for (int way = 0; way < WAYS - 1; way++) {
-            float sum = 0;
-
-#pragma unroll
-            for (int w = 0; w < DRAW_WARPS; w++)
-                sum += shared[round % 2][way][w];
-            if (!found && sum <= limit) {
-                found = true;
-                high = at[way];
-            } else if (!found) {
-                lowest = at[way] + 1;
+        for (int i = 0; i < 4; i++) {
+            if (sum <= limit && sum + held[i] > limit) { /* nowhere else */
+                shared.last[pass].digit = (uint32_t)(first + 3 - i);
+                shared.last[pass].above = sum;
             }
+            sum += held[i];
         }
-        low = lowest;
+        __syncthreads();
+        if (total + above <= limit)
+            return 0; /* fewer than top_k tokens: in the first pass */
+        bits = bits << DIGIT | shared.last[pass].digit;
+        above = shared.last[pass].above;
     }
-    return high;
+    return bits;
 }
 
-template <typename Y> static __device__ __forceinline__ void embed_row(const embed_t &op, int64_t row)
+template <int VECTOR, typename Y>
+static __device__ __forceinline__ void embed_token(const embed_t &op, int64_t row, const draw_shared_t &shared)
 {
-    if (op.vector)
-        for (int at = (int)threadIdx.x * EMBED_VECTOR; at < op.width; at += DRAW_THREADS * EMBED_VECTOR)
-            embed_values<EMBED_VECTOR, Y>(op, row, at);
-    else
-        for (int at = (int)threadIdx.x; at < op.width; at += DRAW_THREADS)
-            embed_values<1, Y>(op, row, at);
+    for (int at = (int)threadIdx.x * VECTOR; at < op.width; at += DRAW_THREADS * VECTOR)
+        embed_values<VECTOR, Y>(op, row, at, [&](int table) { return shared.own[table] ? shared.token : shared.entry[table]; });
 }
 
 template <int PER> static __global__ void __launch_bounds__(DRAW_THREADS) draw_token_kernel(const draw_token_t op)
 {
-    __shared__ uint32_t shared[4][DRAW_WARPS];
-    __shared__ float sums[2][DRAW_WARPS], searched[2][WAYS - 1][DRAW_WARPS];
+    __shared__ draw_shared_t shared;
     int64_t row = blockIdx.x;
-    int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, from = (int)threadIdx.x * PER;
-    uint32_t key[PER], largest = 0, least = 0;
-    float weight[PER], sum = 0, total = 0;
+    int from = (int)threadIdx.x * PER;
+    uint32_t key[PER], share[PER], largest = 0;
+    float logit[PER], weight[PER], sum = 0;
+    uint64_t random_key = 0;
 
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++)
+        reinterpret_cast<uint4 *>(shared.bin[pass])[threadIdx.x] = uint4{};
     begin();
     int32_t step = *op.step;
+    if (op.keys != NULL)
+        random_key = op.keys[row / op.paths];
+#pragma unroll
+    for (int i = 0; i < PER; i++)
+        logit[i] = from + i < op.vocabulary ? op.logits[row * op.logits_stride + from + i] : NAN;
+    int32_t *place = op.tokens + row * op.token_stride + step;
+    if (op.embeds && (int)threadIdx.x < op.then.count) { /* what is embedded beside the token is on its way meanwhile */
+        const int32_t *index = embed_index(op.then, row, (int)threadIdx.x);
+        shared.own[threadIdx.x] = index == place;
+        shared.entry[threadIdx.x] = index == place ? 0 : *index;
+    }
 #pragma unroll
     for (int i = 0; i < PER; i++) {
-        key[i] = from + i < op.vocabulary ? ordered(op.logits[row * op.logits_stride + from + i]) : 0;
+        key[i] = ordered(logit[i]);
         largest = max(largest, key[i]);
     }
-    largest = block_max(largest, shared[0]);
-    int token = first_largest<PER>(key, largest, shared[1]); /* 0 where all are NaN */
+    largest = block_max(largest, shared.largest);
+    float total = 0;
     if (op.top_k != 1 && largest != 0) {
 #pragma unroll
         for (int i = 0; i < PER; i++) {
-            weight[i] = key[i] != 0 ? expf((from_ordered(key[i]) - from_ordered(largest)) / op.temperature) : 0.0f;
-            weight[i] = weight[i] > 0 ? weight[i] : 0.0f;
+            weight[i] = exp2f((logit[i] - from_ordered(largest)) * op.exponent);
+            weight[i] = weight[i] > 0 ? weight[i] : 0.0f; /* and NaN */
             sum += weight[i];
         }
-        sum = sum_lanes<WARP>(sum);
-        if (lane == 0)
-            sums[0][warp] = sum;
-        __syncthreads();
-#pragma unroll
-        for (int w = 0; w < DRAW_WARPS; w++)
-            total += sums[0][w];
-        if (op.top_k > 0 || op.top_p < 1)
-            least = least_weight<PER>(op, weight, total, searched);
+        total = block_sum(sum, shared.totals);
+    }
+    if (total > 0) {
+        uint32_t least = 0, own = 0, all;
 
-        /* The running sums of what stays: before the thread's first weight, `before`; of all, `total`. */
-        sum = 0;
-#pragma unroll
-        for (int i = 0; i < PER; i++) {
-            weight[i] = __float_as_uint(weight[i]) >= least ? weight[i] : 0.0f;
-            sum += weight[i];
-        }
-        float before = sum;
-#pragma unroll
-        for (int offset = 1; offset < WARP; offset *= 2) {
-            float other = __shfl_up_sync(ALL_LANES, before, offset);
-            before += lane >= offset ? other : 0.0f;
-        }
-        if (lane == WARP - 1)
-            sums[1][warp] = before;
-        before = __shfl_up_sync(ALL_LANES, before, 1);
-        before = lane > 0 ? before : 0.0f;
-        __syncthreads();
-        float earlier = 0;
-        total = 0;
-#pragma unroll
-        for (int w = 0; w < DRAW_WARPS; w++) {
-            earlier += w < warp ? sums[1][w] : 0.0f;
-            total += sums[1][w];
-        }
-        before += earlier;
-        float target = philox_uniform(philox(op.keys[row / op.paths], (uint32_t)step, (uint32_t)(row % op.paths), op.stream,
-                                             PHILOX_STREAM_TOKEN)
-                                          .word[0]) *
-                       total;
-        int found = NONE;
-        uint32_t last = 0; /* 1 + the thread's last token that stays */
 #pragma unroll
         for (int i = 0; i < PER; i++)
-            if (weight[i] > 0) {
-                before += weight[i];
-                found = found == NONE && before > target ? from + i : found;
-                last = (uint32_t)(from + i) + 1;
-            }
-        found = block_first(found, shared[2]);
-        last = block_max(last, shared[3]);
-        token = found != NONE ? found : last > 0 ? (int)last - 1 : token; /* rounding may leave the target at the very sum */
+            share[i] = __float2uint_rn(weight[i] * (0x1p31f / total));
+        if (!op.all)
+            least = least_weight<PER>(op, weight, share, shared);
+#pragma unroll
+        for (int i = 0; i < PER; i++) {
+            share[i] = __float_as_uint(weight[i]) >= least ? share[i] : 0;
+            own += share[i];
+        }
+        uint32_t before = block_scan(own, shared.sums[PASSES], all);
+        float u =
+            philox_uniform(philox(random_key, (uint32_t)step, (uint32_t)(row % op.paths), op.stream, PHILOX_STREAM_TOKEN).word[0]);
+        uint32_t target = (uint32_t)((uint64_t)(u * 0x1p24f) * all >> 24); /* u is a multiple of 2^-24 */
+#pragma unroll
+        for (int i = 0; i < PER; i++) {
+            if (before <= target && before + share[i] > target)
+                shared.token = from + i;
+            before += share[i];
+        }
+    } else {
+        int token = first_largest<PER>(key, largest, shared.first);
+        if (threadIdx.x == 0)
+            shared.token = token;
     }
+    __syncthreads();
     if (threadIdx.x == 0)
-        op.tokens[row * op.token_stride + step] = token;
-    if (op.embeds) {
-        __syncthreads(); /* the row's embedding reads that token back */
+        *place = shared.token;
+    if (op.embeds && op.then.vector) {
         if (op.then.y_bf16)
-            embed_row<__nv_bfloat16>(op.then, row);
+            embed_token<EMBED_VECTOR, __nv_bfloat16>(op.then, row, shared);
         else
-            embed_row<float>(op.then, row);
+            embed_token<EMBED_VECTOR, float>(op.then, row, shared);
+    } else if (op.embeds) {
+        if (op.then.y_bf16)
+            embed_token<1, __nv_bfloat16>(op.then, row, shared);
+        else
+            embed_token<1, float>(op.then, row, shared);
     }
 }
 
@@ -224,8 +262,9 @@ extern "C" int cuda_draw_token_launch(const backend_draw_token_t *op, cudaStream
     p.paths = op->paths;
     p.token_stride = op->token_stride;
     p.vocabulary = (int)op->vocabulary;
-    p.temperature = op->temperature;
-    p.top_p = op->top_p;
+    p.exponent = 1.44269504f / op->temperature; /* log2(e) */
+    p.all = op->top_k == 0 && op->top_p >= 1;
+    p.top_p = p.all ? 0 : (uint32_t)((double)op->top_p * 0x1p32);
     p.top_k = op->top_k;
     p.keys = op->top_k != 1 ? static_cast<const uint64_t *>(op->keys->data) : NULL;
     p.stream = op->stream;

@@ -13,8 +13,12 @@ static __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(const embed
     int vectors = op.width / VECTOR;
 
     begin();
-    if (item < items)
-        embed_values<VECTOR, Y>(op, item / vectors, (int)(item % vectors) * VECTOR);
+    if (item < items) {
+        int64_t row = item / vectors;
+        const int32_t *index = embed_index(op, row, 0);
+
+        embed_values<VECTOR, Y>(op, row, (int)(item % vectors) * VECTOR, [=](int table) { return index[table * op.table_stride]; });
+    }
 }
 
 extern "C" int cuda_embed_launch(const backend_embed_t *op, cudaStream_t stream)

@@ -5,7 +5,7 @@
 
 #include "gpuworker/backend/cuda/launch.cuh"
 
-enum { EMBED_VECTOR = 4 };
+enum { EMBED_VECTOR = 4, EMBED_AT_ONCE = 4 };
 
 typedef struct {
     const void *table[BACKEND_EMBED_TABLES_MOST];
@@ -21,25 +21,50 @@ typedef struct {
     void *y;
 } embed_t;
 
-/* VECTOR neighbouring values of a row, from `at` on. */
-template <int VECTOR, typename Y> static __device__ __forceinline__ void embed_values(const embed_t &op, int64_t row, int at)
+/* Where the index of a row into a table lies. */
+static __device__ __forceinline__ const int32_t *embed_index(const embed_t &op, int64_t row, int table)
 {
-    const int32_t *index = op.indices + row / op.tokens * op.index_stride + row % op.tokens + (op.step != NULL ? *op.step : 0);
+    return op.indices + row / op.tokens * op.index_stride + row % op.tokens + (op.step != NULL ? *op.step : 0) +
+           table * op.table_stride;
+}
+
+/* VECTOR neighbouring values of a row, from `at` on; entry(table): the index into a table. Rows of several tables are in flight at once. */
+template <int VECTOR, typename Y, typename F>
+static __device__ __forceinline__ void embed_values(const embed_t &op, int64_t row, int at, F entry)
+{
+    typedef packed_t<VECTOR, float> wide_t;
+    typedef packed_t<VECTOR, __nv_bfloat16> narrow_t;
     float sum[VECTOR] = {}, part[VECTOR];
 
     if (op.bias != NULL)
         load<VECTOR>(sum, op.bias + at);
-    for (int table = 0; table < op.count; table++) {
-        int32_t entry = index[table * op.table_stride];
-        int64_t from = (int64_t)(entry >= 0 && entry < op.entries[table] ? entry : 0) * op.width + at;
+    for (int first = 0; first < op.count; first += EMBED_AT_ONCE) {
+        typename wide_t::word wide[EMBED_AT_ONCE][wide_t::WORDS];
+        typename narrow_t::word narrow[EMBED_AT_ONCE][narrow_t::WORDS];
 
-        if (op.bf16[table])
-            load<VECTOR>(part, static_cast<const __nv_bfloat16 *>(op.table[table]) + from);
-        else
-            load<VECTOR>(part, static_cast<const float *>(op.table[table]) + from);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++)
-            sum[i] += part[i];
+        for (int i = 0; i < EMBED_AT_ONCE; i++) {
+            int table = first + i;
+            if (table < op.count) {
+                int32_t index = entry(table);
+                int64_t from = (int64_t)(index >= 0 && index < op.entries[table] ? index : 0) * op.width + at;
+                if (op.bf16[table])
+                    load_words<VECTOR>(narrow[i], static_cast<const __nv_bfloat16 *>(op.table[table]) + from, true);
+                else
+                    load_words<VECTOR>(wide[i], static_cast<const float *>(op.table[table]) + from, true);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < EMBED_AT_ONCE; i++)
+            if (first + i < op.count) {
+                if (op.bf16[first + i])
+                    unpack<VECTOR, __nv_bfloat16>(part, narrow[i]);
+                else
+                    unpack<VECTOR, float>(part, wide[i]);
+#pragma unroll
+                for (int j = 0; j < VECTOR; j++)
+                    sum[j] += part[j];
+            }
     }
     if (op.silu) {
 #pragma unroll
