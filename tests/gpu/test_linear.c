@@ -47,7 +47,7 @@ static void check(const case_t *c)
     pair_test_end(NULL);
 }
 
-static const int64_t few_and_many[] = {1, 2, 8, 9, 16, 33, 64, 65, 300};
+static const int64_t few_and_many[] = {1, 2, 8, 9, 16, 17, 20, 31, 33, 64, 65, 300};
 
 static void products_in_fp32_match_the_cpu_for_few_and_many_rows(void **state)
 {
@@ -89,6 +89,28 @@ static void products_in_bf16_match_the_cpu_at_the_sizes_of_toto(void **state)
         check(&gate_up);
         check(&down);
         check(&head);
+    }
+}
+
+/* 26 chunks of a row are no multiple of the warps that share them. */
+static void products_in_bf16_match_the_cpu_at_the_sizes_of_kronos(void **state)
+{
+    enum { WIDTH = 832, HIDDEN = 2048 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof few_and_many / sizeof *few_and_many; i++) {
+        case_t base = {.rows = few_and_many[i], .in = WIDTH, .weight = BACKEND_BF16};
+        case_t qkv = base, out = base, gate_up = base, down = base;
+
+        qkv.out = 3 * WIDTH, qkv.norm = BACKEND_NORM_RMS, qkv.bias = true, qkv.y = BACKEND_BF16;
+        out.out = WIDTH, out.x = BACKEND_BF16, out.bias = out.residual = true;
+        gate_up.out = 2 * HIDDEN, gate_up.norm = BACKEND_NORM_RMS, gate_up.activation = BACKEND_ACT_SWIGLU,
+        gate_up.y = BACKEND_BF16;
+        down.in = HIDDEN, down.out = WIDTH, down.x = BACKEND_BF16, down.residual = true;
+        check(&qkv);
+        check(&out);
+        check(&gate_up);
+        check(&down);
     }
 }
 
@@ -179,14 +201,15 @@ static void check_adaptive(const adaptive_case_t *c)
 
 static void strides_relu_modulation_and_offsets_match_the_cpu(void **state)
 {
-    static const int64_t rows[] = {1, 7, 16, 20, 32, 48, 300};
+    static const int64_t rows[] = {1, 7, 16, 17, 20, 32, 48, 300};
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (int precision = 0; precision < 2; precision++) {
             backend_dtype_t dtype = precision == 0 ? BACKEND_F32 : BACKEND_BF16;
             adaptive_case_t base = {.rows = rows[i], .in = 96, .out = 72, .y_extra = 8, .weight = dtype, .y = dtype};
-            adaptive_case_t relu = base, added = base, flow = base, gated = base, narrow = base, state_step = base, wide = base;
+            adaptive_case_t relu = base, added = base, flow = base, gated = base, narrow = base, state_step = base, wide = base,
+                            last = base;
 
             relu.activation = BACKEND_ACT_RELU, relu.norm = BACKEND_NORM_RMS;
             added.activation = BACKEND_ACT_RELU, added.residual = added.offset = true, added.y = BACKEND_F32;
@@ -201,7 +224,10 @@ static void strides_relu_modulation_and_offsets_match_the_cpu(void **state)
             check_adaptive(&gated);
             check_adaptive(&narrow);
             check_adaptive(&state_step);
+            last.norm = BACKEND_NORM_LAYER, last.modulated = true, last.rows_each = rows[i], last.in = 768, last.out = 1488,
+            last.y = BACKEND_F32;
             check_adaptive(&wide);
+            check_adaptive(&last);
             added.activation = BACKEND_ACT_NONE, added.residual = false; /* an offset alone */
             check_adaptive(&added);
         }
@@ -266,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         pair_test(products_in_fp32_match_the_cpu_for_few_and_many_rows),
         pair_test(products_in_bf16_match_the_cpu_at_the_sizes_of_toto),
+        pair_test(products_in_bf16_match_the_cpu_at_the_sizes_of_kronos),
         pair_test(products_in_bf16_match_the_cpu_at_odd_sizes),
         pair_test(a_thousand_rows_go_through_the_library_in_both_precisions),
         pair_test(strides_relu_modulation_and_offsets_match_the_cpu),
