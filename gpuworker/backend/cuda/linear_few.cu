@@ -60,16 +60,16 @@ static __device__ __forceinline__ void settle(int64_t &value)
     asm volatile("" : "+l"(value));
 }
 
-template <int TILES, bool SWIGLU, int HALVES, int BATCH, bool WHOLE, typename X>
-static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const __grid_constant__ few_t op)
+template <int TILES, bool SWIGLU, int WARPS, int HALVES, int BATCH, bool WHOLE, typename X>
+static __global__ void __launch_bounds__(WARPS *WARP, 2) linear_few_kernel(const __grid_constant__ few_t op)
 {
     constexpr int OUTS = TILES * TILE, YS = SWIGLU ? OUTS / 2 : OUTS, ROOM = HALVES * HALF, PITCH = partial_pitch(TILES);
     extern __shared__ uint4
         shared[]; /* W [OUTS], rows of pitch_of(in); partial [warps][ROOM][PITCH]; squares [warps][ROOM]; scale; WHOLE: shift */
     __shared__ uint64_t arrived;
     __nv_bfloat16 *w_rows = reinterpret_cast<__nv_bfloat16 *>(shared);
-    float *partial = reinterpret_cast<float *>(w_rows + OUTS * pitch_of(op.in)), *squares = partial + FEW_WARPS * ROOM * PITCH;
-    float *scale = squares + FEW_WARPS * ROOM, *shift = scale + op.in;
+    float *partial = reinterpret_cast<float *>(w_rows + OUTS * pitch_of(op.in)), *squares = partial + WARPS * ROOM * PITCH;
+    float *scale = squares + WARPS * ROOM, *shift = scale + op.in;
     int warp = (int)threadIdx.x / WARP, r = (int)threadIdx.x % WARP / 4, q = (int)threadIdx.x % 4;
     int ys = SWIGLU ? op.out / 2 : op.out, first_y = (int)blockIdx.x * YS, first_row = (int)blockIdx.y * op.each;
     int rows = min(op.rows - first_row, op.each), first_k = warp * CHUNK + q * VECTOR, left = op.in - first_k;
@@ -80,7 +80,7 @@ static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const
         fetch_rows(
             op, w_rows, OUTS, [=](int i) { return i < YS ? first_y + i : ys + first_y + i - YS; }, &arrived);
     if constexpr (sizeof(X) == sizeof(float))
-        load_norm(op, scale, WHOLE ? shift : NULL);
+        load_norm<WARPS>(op, scale, WHOLE ? shift : NULL);
 
     /* All that is known of addresses, so that x is asked for at once when it is there. */
     const X *row[HALVES];
@@ -102,13 +102,13 @@ static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const
     __syncthreads();
     begin();
 
-    x_parts_t<HALVES, BATCH, X> x;
+    x_parts_t<WARPS, HALVES, BATCH, X> x;
     x.fetch(row, left);
     if constexpr (WHOLE) {
         float factor[HALVES], add[HALVES];
 
         if (op.modulation_scale != NULL)
-            join_modulation(op, condition, scale, shift);
+            join_modulation<WARPS>(op, condition, scale, shift);
         if (own)
             load_y(op, y);
         measure_rows(op, x, partial, factor, add);
@@ -126,12 +126,12 @@ static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const
             add_chunks<TILES>(op, sum, x, left - before, w + before, [&](const x_part_t<X> &part, int half, int k) {
                 return part.finish(scale + first_k + before + k, square[half]);
             });
-            before += BATCH * FEW_WARPS * CHUNK;
+            before += BATCH * WARPS * CHUNK;
             if (before >= op.in)
                 break;
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                row[half] += BATCH * FEW_WARPS * CHUNK;
+                row[half] += BATCH * WARPS * CHUNK;
             x.fetch(row, left - before);
         }
     }
@@ -157,7 +157,7 @@ static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const
         float value = 0, other = 0, total_squares = 0;
 
 #pragma unroll
-        for (int i = 0; i < FEW_WARPS; i++) {
+        for (int i = 0; i < WARPS; i++) {
             value += part[i * ROOM * PITCH];
             if (SWIGLU)
                 other += part[i * ROOM * PITCH + YS];
@@ -182,7 +182,7 @@ static __global__ void __launch_bounds__(FEW_THREADS, 2) linear_few_kernel(const
         else if (own)
             static_cast<float *>(op.y)[y.at] = value;
 
-        item += FEW_THREADS; /* few threads have another */
+        item += WARPS * WARP; /* few threads have another */
         if (item >= rows * YS)
             break;
         y = locate_y<YS, SWIGLU>(op, item, first_row, first_y);
@@ -201,13 +201,22 @@ static bool is_whole(const backend_linear_t *op)
            (op->modulation != NULL && op->modulation->scale != NULL);
 }
 
-/* Rows of a block: as many as fit, shared out evenly; under a norm with several conditions all rows of a block have one. */
+/* Are the rows shared out by 8, so that each block asks for less of x before it can begin? W is read more often, which is nothing beside
+ * it while all blocks run at once and many of its rows fit into one. */
+static bool is_narrow(const backend_linear_t *op)
+{
+    int64_t columns = blocks_for(op->weight->tensor.dim[0], TILES_MOST * TILE);
+
+    return op->rows > GROUP && op->weight->tensor.dim[1] <= SHORT && columns * blocks_for(op->rows, HALF) <= FEW_BLOCKS_MOST;
+}
+
+/* Rows of a block: shared out evenly; under a norm with several conditions all rows of a block have one. */
 static int64_t rows_each(const backend_linear_t *op)
 {
-    int64_t groups = (op->rows + GROUP - 1) / GROUP;
+    int64_t most = is_narrow(op) ? HALF : GROUP, groups = (op->rows + most - 1) / most;
     bool conditions = is_whole(op) && op->modulation != NULL && op->modulation->rows_each < op->rows;
 
-    return conditions ? (int64_t)GROUP : (op->rows + groups - 1) / groups;
+    return conditions ? most : (op->rows + groups - 1) / groups;
 }
 
 /* 1 or 2: whether a block's rows need both halves of an mma. */
@@ -216,26 +225,33 @@ static int halves_for(const backend_linear_t *op)
     return rows_each(op) <= HALF ? 1 : 2;
 }
 
+static int warps_for(const backend_linear_t *op)
+{
+    return is_narrow(op) ? NARROW_WARPS : FEW_WARPS;
+}
+
 static size_t shared_for(const backend_linear_t *op, int tiles)
 {
     size_t in = (size_t)op->weight->tensor.dim[1], room = (size_t)halves_for(op) * HALF;
 
     return (size_t)tiles * TILE * (size_t)pitch_of((int)in) * sizeof(__nv_bfloat16) +
-           (FEW_WARPS * room * (size_t)(partial_pitch(tiles) + 1) + in * (is_whole(op) ? 2 : 1)) * sizeof(float);
+           ((size_t)warps_for(op) * room * (size_t)(partial_pitch(tiles) + 1) + in * (is_whole(op) ? 2 : 1)) * sizeof(float);
 }
 
-/* How many tiles a block takes: enough for one wave, as far as they fit. 0: not even the least number does. */
+/* How many tiles a block takes: enough for one wave, of half as many blocks where they are narrow, as far as they fit. 0: not even the
+ * least number does. */
 static int tiles_for(const backend_linear_t *op)
 {
-    static const int choices[] = {6, 4, 3, 2, 1};
+    static const int choices[] = {TILES_MOST, 4, 3, 2, 1};
     int64_t out = op->weight->tensor.dim[0], groups = blocks_for(op->rows, rows_each(op));
+    int64_t blocks_most = is_narrow(op) ? FEW_BLOCKS_MOST / 2 : FEW_BLOCKS_MOST;
     bool swiglu = op->activation == BACKEND_ACT_SWIGLU;
     int best = 0;
 
     for (int tiles : choices) {
         if ((swiglu && tiles % 2 != 0) || shared_for(op, tiles) > FEW_SHARED_MOST)
             continue;
-        if (best == 0 || blocks_for(out, tiles * TILE) * groups <= FEW_BLOCKS_MOST)
+        if (best == 0 || blocks_for(out, tiles * TILE) * groups <= blocks_most)
             best = tiles;
     }
     return best;
@@ -264,25 +280,29 @@ extern "C" bool cuda_linear_few_fits(const backend_linear_t *op)
 /* Elements between partial sums' rows need WHOLE's shares to fit there too. */
 static_assert(TILE >= 2, "shares of sums fit where the partial sums will lie");
 
-template <int TILES, bool SWIGLU, int HALVES>
-static int launch_halves(const backend_linear_t *op, const few_t &few, cudaStream_t stream)
+template <int TILES, bool SWIGLU, int WARPS, int HALVES>
+static int launch_shape(const backend_linear_t *op, const few_t &few, cudaStream_t stream)
 {
+    constexpr int BATCH = short_batch(WARPS);
     dim3 grid(blocks_for(few.out, TILES * TILE), blocks_for(few.rows, few.each));
-    void (*kernel)(const few_t) = linear_few_kernel<TILES, SWIGLU, HALVES, SHORT_BATCH, false, __nv_bfloat16>;
+    void (*kernel)(const few_t) = linear_few_kernel<TILES, SWIGLU, WARPS, HALVES, BATCH, false, __nv_bfloat16>;
 
     if (is_whole(op))
-        kernel = linear_few_kernel<TILES, SWIGLU, HALVES, SHORT_BATCH, true, float>;
+        kernel = linear_few_kernel<TILES, SWIGLU, WARPS, HALVES, BATCH, true, float>;
     else if (op->x.dtype == BACKEND_F32)
-        kernel = linear_few_kernel<TILES, SWIGLU, HALVES, SHORT_BATCH, false, float>;
-    else if (few.in > SHORT)
-        kernel = linear_few_kernel<TILES, SWIGLU, HALVES, long_batch(HALVES), false, __nv_bfloat16>;
-    return launch("linear", kernel, grid, FEW_THREADS, shared_for(op, TILES), stream, few);
+        kernel = linear_few_kernel<TILES, SWIGLU, WARPS, HALVES, BATCH, false, float>;
+    else if constexpr (WARPS == FEW_WARPS)
+        if (few.in > SHORT)
+            kernel = linear_few_kernel<TILES, SWIGLU, WARPS, HALVES, long_batch(HALVES), false, __nv_bfloat16>;
+    return launch("linear", kernel, grid, WARPS * WARP, shared_for(op, TILES), stream, few);
 }
 
 template <int TILES, bool SWIGLU> static int few_launch(const backend_linear_t *op, const few_t &few, cudaStream_t stream)
 {
-    return halves_for(op) == 1 ? launch_halves<TILES, SWIGLU, 1>(op, few, stream)
-                               : launch_halves<TILES, SWIGLU, 2>(op, few, stream);
+    if (warps_for(op) == NARROW_WARPS)
+        return launch_shape<TILES, SWIGLU, NARROW_WARPS, 1>(op, few, stream);
+    return halves_for(op) == 1 ? launch_shape<TILES, SWIGLU, FEW_WARPS, 1>(op, few, stream)
+                               : launch_shape<TILES, SWIGLU, FEW_WARPS, 2>(op, few, stream);
 }
 
 static const float *tensor_data(const backend_tensor_t *tensor)
@@ -328,7 +348,7 @@ extern "C" int cuda_linear_few_launch(const backend_linear_t *op, cudaStream_t s
     few.y = op->y.data;
     few.y_bf16 = op->y.dtype == BACKEND_BF16;
     switch (tiles_for(op)) {
-    case 6:
+    case TILES_MOST:
         return swiglu ? few_launch<6, true>(op, few, stream) : few_launch<6, false>(op, few, stream);
     case 4:
         return swiglu ? few_launch<4, true>(op, few, stream) : few_launch<4, false>(op, few, stream);

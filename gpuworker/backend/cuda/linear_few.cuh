@@ -7,23 +7,29 @@
 
 enum {
     FEW_WARPS = 8,
-    FEW_THREADS = FEW_WARPS * WARP,
+    NARROW_WARPS = 12, /* under narrow blocks, whose lanes have the registers to spare */
     FEW_ROWS_MOST = 32,
     FEW_SHARED_MOST = 227 << 10,
     FEW_BLOCKS_MOST = 132, /* multiprocessors of an H100 or H200 */
     TILE = 8,              /* outputs of one mma */
-    HALF = 8,              /* rows of x that a lane holds one of; an mma takes two halves */
-    GROUP = 2 * HALF,
-    CHUNK = 32,   /* k of two mma */
-    VECTOR = 8,   /* elements that a lane moves at once */
-    SHORT = 1024, /* the longest row of which a lane holds its part of all chunks in F32 */
-    SHORT_BATCH = (SHORT / CHUNK + FEW_WARPS - 1) / FEW_WARPS, /* chunks of a row that a lane holds at once */
+    TILES_MOST = 6,
+    HALF = 8,         /* rows of x that a lane holds one of; an mma takes two halves */
+    GROUP = 2 * HALF, /* the most rows of a block */
+    CHUNK = 32,       /* k of two mma */
+    VECTOR = 8,       /* elements that a lane moves at once */
+    SHORT = 1024,     /* the longest row in F32 of which a lane holds its part of all chunks */
 };
+
+/* Chunks of a row that a lane holds at once. */
+static __host__ __device__ constexpr int short_batch(int warps)
+{
+    return (SHORT / CHUNK + warps - 1) / warps;
+}
 
 /* The same for longer rows, of BF16. */
 static __host__ __device__ constexpr int long_batch(int halves)
 {
-    return (halves == 1 ? 3 : 2) * SHORT_BATCH;
+    return (halves == 1 ? 3 : 2) * short_batch(FEW_WARPS);
 }
 
 typedef struct {
@@ -194,9 +200,9 @@ static __device__ __forceinline__ void multiply(float (&sum)[4], const uint4 &lo
         : "r"(low.z), "r"(high.z), "r"(low.w), "r"(high.w), "r"(w.z), "r"(w.w));
 }
 
-/* What a lane takes of rows r and r + 8 (HALVES 1: of row r alone) in BATCH chunks FEW_WARPS apart; row[half] is where the first lies, left
+/* What a lane takes of rows r and r + 8 (HALVES 1: of row r alone) in BATCH chunks WARPS apart; row[half] is where the first lies, left
  * that many elements before the end of the row. */
-template <int HALVES, int BATCH, typename X> struct x_parts_t {
+template <int WARPS, int HALVES, int BATCH, typename X> struct x_parts_t {
     x_part_t<X> part[HALVES][BATCH];
 
     __device__ __forceinline__ void fetch(const X *const (&row)[HALVES], int left)
@@ -205,19 +211,20 @@ template <int HALVES, int BATCH, typename X> struct x_parts_t {
         for (int j = 0; j < BATCH; j++)
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                part[half][j].fetch(row[half] + j * FEW_WARPS * CHUNK, j * FEW_WARPS * CHUNK < left);
+                part[half][j].fetch(row[half] + j * WARPS * CHUNK, j * WARPS * CHUNK < left);
     }
 };
 
 /* Adds those chunks to the sums; finish(part, half, k) makes a part into what the tensor cores take, k elements after the first. `w` is the
  * lane's part of W in the first chunk. */
-template <int TILES, int HALVES, int BATCH, typename X, typename F>
-static __device__ __forceinline__ void add_chunks(const few_t &op, float (&sum)[TILES][4], const x_parts_t<HALVES, BATCH, X> &x,
-                                                  int left, const __nv_bfloat16 *w, F finish)
+template <int TILES, int WARPS, int HALVES, int BATCH, typename X, typename F>
+static __device__ __forceinline__ void add_chunks(const few_t &op, float (&sum)[TILES][4],
+                                                  const x_parts_t<WARPS, HALVES, BATCH, X> &x, int left, const __nv_bfloat16 *w,
+                                                  F finish)
 {
 #pragma unroll
     for (int j = 0; j < BATCH; j++) {
-        int k = j * FEW_WARPS * CHUNK;
+        int k = j * WARPS * CHUNK;
         if (k >= left)
             break;
         uint4 weights[TILES], a, b = {};
@@ -234,9 +241,9 @@ static __device__ __forceinline__ void add_chunks(const few_t &op, float (&sum)[
 }
 
 /* 1 / deviation (1 / root mean square for RMS) of rows r and r + 8 from the whole of x, and what then to add: -mean / deviation. By all
- * threads; `shares` [FEW_WARPS][HALVES][HALF][2]. */
-template <int HALVES, int BATCH, typename X>
-static __device__ __forceinline__ void measure_rows(const few_t &op, const x_parts_t<HALVES, BATCH, X> &x, float *shares,
+ * threads; `shares` [WARPS][HALVES][HALF][2]. */
+template <int WARPS, int HALVES, int BATCH, typename X>
+static __device__ __forceinline__ void measure_rows(const few_t &op, const x_parts_t<WARPS, HALVES, BATCH, X> &x, float *shares,
                                                     float (&factor)[HALVES], float (&add)[HALVES])
 {
     int warp = (int)threadIdx.x / WARP, r = (int)threadIdx.x % WARP / 4, q = (int)threadIdx.x % 4;
@@ -259,7 +266,7 @@ static __device__ __forceinline__ void measure_rows(const few_t &op, const x_par
         float sum = 0, squares = 0, mean;
 
 #pragma unroll
-        for (int w = 0; w < FEW_WARPS / 4; w++) {
+        for (int w = 0; w < WARPS / 4; w++) {
             float2 share = *reinterpret_cast<const float2 *>(shares + ((w * 4 + q) * HALVES * HALF + half * HALF + r) * 2);
             sum += share.x;
             squares += share.y;
@@ -274,10 +281,10 @@ static __device__ __forceinline__ void measure_rows(const few_t &op, const x_par
 
 /* What a norm does to column k: scale[k], and shift[k] unless `shift` is NULL, into shared memory. What every thread writes here it alone
  * reads in join_modulation. */
-static __device__ __forceinline__ void load_norm(const few_t &op, float *scale, float *shift)
+template <int WARPS> static __device__ __forceinline__ void load_norm(const few_t &op, float *scale, float *shift)
 {
 #pragma unroll 1
-    for (int k = (int)threadIdx.x; k < op.in; k += FEW_THREADS) {
+    for (int k = (int)threadIdx.x; k < op.in; k += WARPS * WARP) {
         scale[k] = op.norm_scale != NULL ? op.norm_scale[k] : 1;
         if (shift != NULL)
             shift[k] = op.norm_shift != NULL ? op.norm_shift[k] : 0;
@@ -285,21 +292,22 @@ static __device__ __forceinline__ void load_norm(const few_t &op, float *scale, 
 }
 
 /* Joins a condition's modulation to it, from `from` on, all columns in flight together. */
+template <int WARPS>
 static __device__ __forceinline__ void join_modulation(const few_t &op, int64_t from, float *scale, float *shift)
 {
-    constexpr int EACH = (SHORT + FEW_THREADS - 1) / FEW_THREADS;
+    constexpr int THREADS = WARPS * WARP, EACH = (SHORT + THREADS - 1) / THREADS;
     float by[EACH], add[EACH];
 
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
-        int k = (int)threadIdx.x + i * FEW_THREADS;
+        int k = (int)threadIdx.x + i * THREADS;
 
         by[i] = k < op.in ? op.modulation_scale[from + k] : 0;
         add[i] = k < op.in ? op.modulation_shift[from + k] : 0;
     }
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
-        int k = (int)threadIdx.x + i * FEW_THREADS;
+        int k = (int)threadIdx.x + i * THREADS;
 
         if (k < op.in) {
             scale[k] *= 1 + by[i];
