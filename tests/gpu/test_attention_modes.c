@@ -139,6 +139,13 @@ static void prefill_matches_the_cpu_for_few_tokens_and_many(void **state)
         {BACKEND_ATTENTION_PREFILL, 30, 1, 1, 150, 0, 12, 64, 64, false, true, false, false, false},
         {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 150, 0, 2, 128, 128, false, false, false, true, false},
         {BACKEND_ATTENTION_PREFILL, 1, 2, 1, 300, 0, 2, 100, 20, true, true, false, true, false},
+        {BACKEND_ATTENTION_PREFILL, 16, 1, 1, 400, 0, 16, 52, 52, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 180, 0, 12, 64, 64, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 2, 1, 1, 530, 0, 16, 64, 64, true, true, true, true, false},
+        {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 70, 0, 4, 128, 128, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 70, 0, 4, 100, 20, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 70, 0, 4, 208, 0, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 140, 0, 2, 208, 0, false, true, false, true, false},
         {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 40, 0, 2, 208, 208, false, true, false, false, false},
         {BACKEND_ATTENTION_PREFILL, 2, 1, 1, 90, 0, 3, 6, 6, true, true, true, false, false},
     };
@@ -152,6 +159,7 @@ static void encode_matches_the_cpu_with_bias_and_invisible_tokens(void **state)
     static const case_t cases[] = {
         {BACKEND_ATTENTION_ENCODE, 3, 1, 1, 9, 0, 2, 64, 64, false, true, true, false, false},
         {BACKEND_ATTENTION_ENCODE, 2, 1, 1, 133, 0, 12, 64, 64, false, false, true, false, false},
+        {BACKEND_ATTENTION_ENCODE, 30, 1, 1, 600, 0, 3, 64, 64, false, true, true, false, true},
         {BACKEND_ATTENTION_ENCODE, 30, 1, 1, 133, 0, 12, 64, 64, false, false, false, false, false},
         {BACKEND_ATTENTION_ENCODE, 1, 3, 1, 65, 0, 2, 64, 0, false, true, true, false, true},
         {BACKEND_ATTENTION_ENCODE, 2, 1, 1, 33, 0, 4, 16, 16, false, false, false, true, true},
@@ -170,6 +178,11 @@ static void extend_matches_the_cpu_over_prefix_tail_and_its_own_tokens(void **st
         {BACKEND_ATTENTION_EXTEND, 2, 1, 3, 2, 9, 2, 64, 64, true, true, true, true, false},
         {BACKEND_ATTENTION_EXTEND, 1, 2, 2, 5, 60, 2, 64, 64, false, false, false, false, false},
         {BACKEND_ATTENTION_EXTEND, 1, 1, 4, 33, 170, 2, 64, 32, true, true, true, true, false},
+        {BACKEND_ATTENTION_EXTEND, 1, 1, 10, 116, 393, 8, 64, 64, false, true, false, false, false},
+        {BACKEND_ATTENTION_EXTEND, 16, 1, 1, 116, 393, 16, 52, 52, false, true, true, true, false},
+        {BACKEND_ATTENTION_EXTEND, 30, 1, 1, 70, 300, 6, 64, 64, false, true, false, false, false},
+        {BACKEND_ATTENTION_EXTEND, 2, 1, 2, 220, 90, 2, 64, 64, true, true, true, true, false},
+        {BACKEND_ATTENTION_EXTEND, 1, 1, 2, 33, 100, 4, 208, 208, true, true, false, false, false},
         {BACKEND_ATTENTION_EXTEND, 2, 2, 1, 3, 300, 2, 52, 52, false, true, false, false, false},
         {BACKEND_ATTENTION_EXTEND, 1, 1, 2, 20, 7, 3, 128, 64, false, false, true, false, false},
     };

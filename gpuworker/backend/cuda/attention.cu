@@ -86,7 +86,7 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
             return cuda_attention_tiles(p, stream);
         break;
     case BACKEND_ATTENTION_STORE:
-        break;
+        return cuda_attention_place(p, dtype, stream);
     }
     return cuda_attention_rows(p, dtype, stream);
 }

@@ -34,7 +34,9 @@ template <typename T> struct attention_lane_t {
 
     __device__ __forceinline__ attention_lane_t(const attention_t &op, int64_t row, int64_t head)
     {
-        prefix_row = row / ((int64_t)op.samples * op.variates) * op.variates + row % op.variates;
+        unsigned number = (unsigned)row; /* 64 bits divide slowly */
+
+        prefix_row = op.samples == 1 ? number : number / (op.samples * op.variates) * op.variates + number % op.variates;
         width = (int64_t)op.heads * op.head_dim;
         int64_t prefix = (prefix_row * op.heads + head) * op.prefix_tokens * op.head_dim,
                 tail = (row * op.heads + head) * op.tail_tokens * op.head_dim;
@@ -146,7 +148,8 @@ static __device__ __forceinline__ void place(const attention_t &op, float (&valu
     part.finish(op, value, table != NULL, key, at);
 }
 
-int cuda_attention_rows(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_rows.cu */
+int cuda_attention_place(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_place.cu */
+int cuda_attention_rows(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream);  /* attention_rows.cu */
 bool cuda_attention_tiles_fits(const attention_t &op);
 int cuda_attention_tiles(const attention_t &op, cudaStream_t stream);                         /* attention_tiles.cu: BF16 */
 int cuda_attention_decode(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_decode.cu */

@@ -1,8 +1,8 @@
-/* Attention of several tokens a row, in F32 or BF16, without tensor cores: PREFILL, ENCODE and EXTEND of few tokens or in F32, and STORE.
+/* Attention of several tokens a row, in F32 or BF16, without tensor cores: PREFILL, ENCODE and EXTEND of few tokens or in F32.
  *
  * A block a row, head and tile of queries, a group of lanes a query. The keys that the tile sees go through shared memory in chunks: those
  * of the cache as they lie there, the tokens' own normalised and rotated on the way. A block stores what its own tokens add to the
- * cache. Keys are counted over prefix, tail and own tokens, in that order; PREFILL, ENCODE and STORE have own tokens alone. */
+ * cache. Keys are counted over prefix, tail and own tokens, in that order; PREFILL and ENCODE have own tokens alone. */
 #include "gpuworker/backend/cuda/attention_op.cuh"
 
 template <typename G>
@@ -15,7 +15,6 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_rows_kerne
     int64_t row = blockIdx.x / tiles / op.heads, head = blockIdx.x / tiles % op.heads;
     int tile_end = min(tile + groups, op.tokens), token = min(tile + group, op.tokens - 1); /* surplus groups repeat the last one */
     bool extend = op.mode == BACKEND_ATTENTION_EXTEND, encode = op.mode == BACKEND_ATTENTION_ENCODE;
-    bool only_store = op.mode == BACKEND_ATTENTION_STORE;
     attention_lane_t<T> lane(op, row, head);
     query_t<G> query(op.head_dim);
 
@@ -25,19 +24,14 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_rows_kerne
     int64_t column = step * op.step_columns;
     T *to_k = extend ? lane.tail_k + (int64_t)done * op.head_dim : lane.prefix_k,
       *to_v = extend ? lane.tail_v + (int64_t)done * op.head_dim : lane.prefix_v;
-    int begin_key = only_store         ? tile
-                    : extend || encode ? first
-                                       : min(first, tile),
-        end_key = own + (encode ? op.tokens : tile_end);
+    int begin_key = extend || encode ? first : min(first, tile), end_key = own + (encode ? op.tokens : tile_end);
     int sees_from = extend || token >= first ? first : INT32_MAX, sees_to = encode ? op.tokens : own + token + 1;
     const uint8_t *visible = op.visible != NULL ? op.visible + lane.prefix_row * (extend ? prefix : op.tokens) : NULL;
     int wanted = visible != NULL && !extend ? visible[token] : 1, flagged = extend ? prefix : op.tokens;
     const float *bias = op.bias != NULL ? op.bias + head * (2 * op.tokens - 1) + op.tokens - 1 - token : NULL;
 
-    if (!only_store) {
-        place<G>(op, query.q, lane.qkv + token * 3 * lane.width, table_row(op, lane.prefix_row, column + token), false, query.at);
-        query.multiply(op.scale);
-    }
+    place<G>(op, query.q, lane.qkv + token * 3 * lane.width, table_row(op, lane.prefix_row, column + token), false, query.at);
+    query.multiply(op.scale);
 #pragma unroll 1
     for (int from = begin_key; from < end_key; from += chunk) {
         int count = min(chunk, end_key - from);
@@ -66,13 +60,11 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_rows_kerne
                 load<G::PER>(key, (i < prefix ? lane.prefix_k : lane.tail_k) + cached);
                 load<G::PER>(value, (i < prefix ? lane.prefix_v : lane.tail_v) + cached);
             }
-            if (query.active && !only_store) {
+            if (query.active) {
                 store_shared<G::PER>(shared_k + at * op.head_dim + query.at, key);
                 store_shared<G::PER>(shared_v + at * op.head_dim + query.at, value);
             }
         }
-        if (only_store)
-            continue;
         __syncthreads();
         query.attend(shared_k, shared_v, op.head_dim, 0, count, [=](int at, float score) {
             int i = from + at;
@@ -80,8 +72,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS) attention_rows_kerne
             return !seen ? -INFINITY : bias != NULL ? score + bias[i] : score;
         });
     }
-    if (!only_store)
-        query.finish(lane.out + token * lane.width);
+    query.finish(lane.out + token * lane.width);
 }
 
 template <typename T> static int rows_launch(const attention_t &op, cudaStream_t stream)
