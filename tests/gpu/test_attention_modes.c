@@ -195,6 +195,12 @@ static void decode_matches_the_cpu_over_long_prefixes(void **state)
 {
     static const case_t cases[] = {
         {BACKEND_ATTENTION_DECODE, 1, 1, 1, 1, 400, 16, 52, 52, false, false, false, false, false},
+        {BACKEND_ATTENTION_DECODE, 1, 1, 1, 1, 256, 16, 52, 52, false, true, false, false, false},
+        {BACKEND_ATTENTION_DECODE, 16, 1, 1, 1, 400, 16, 52, 52, false, true, false, false, false},
+        {BACKEND_ATTENTION_DECODE, 3, 1, 1, 1, 77, 3, 52, 52, false, true, true, false, false},
+        {BACKEND_ATTENTION_DECODE, 1, 1, 10, 1, 401, 8, 64, 64, false, true, true, true, false},
+        {BACKEND_ATTENTION_DECODE, 1, 1, 10, 1, 400, 4, 128, 0, false, true, false, false, false},
+        {BACKEND_ATTENTION_DECODE, 16, 1, 1, 1, 400, 4, 208, 0, false, false, false, false, false},
         {BACKEND_ATTENTION_DECODE, 1, 1, 10, 1, 511, 8, 64, 64, false, true, false, false, false},
         {BACKEND_ATTENTION_DECODE, 3, 2, 5, 1, 100, 2, 64, 32, true, true, true, true, false},
         {BACKEND_ATTENTION_DECODE, 16, 1, 10, 1, 300, 16, 52, 52, false, true, false, false, false},

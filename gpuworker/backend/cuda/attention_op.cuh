@@ -71,19 +71,28 @@ template <typename G> struct head_part_t {
 
     __device__ __forceinline__ void fetch_rotation(const attention_t &op, const T *from, const float *table, bool key, int at)
     {
-        if (table == NULL || at >= op.rotary_dim)
-            return;
-        const float *row = table + (key ? 2 : 0) * op.rotary_dim + at;
-        load<G::PER>(cosine, row);
-        load<G::PER>(sine, row + op.rotary_dim);
-        if (!op.interleaved)
-            fetch_partner(op.rotary_dim / 2, from, at);
+        if (table != NULL) {
+            fetch_table(op, table, key, at);
+            fetch_partner(op, from, at);
+        }
     }
 
-    __device__ __forceinline__ void fetch_partner(int distance, const T *from, int at)
+    __device__ __forceinline__ void fetch_table(const attention_t &op, const float *table, bool key, int at)
+    {
+        if (at < op.rotary_dim) {
+            const float *row = table + (key ? 2 : 0) * op.rotary_dim + at;
+            load<G::PER>(cosine, row);
+            load<G::PER>(sine, row + op.rotary_dim);
+        }
+    }
+
+    __device__ __forceinline__ void fetch_partner(const attention_t &op, const T *from, int at)
     {
         constexpr int PAIR = G::PER < 2 ? 1 : 2;
+        int distance = op.rotary_dim / 2;
 
+        if (op.interleaved || at >= op.rotary_dim)
+            return;
         if (distance % G::PER == 0) {
             typename packed_t<G::PER, T>::word words[packed_t<G::PER, T>::WORDS];
 
