@@ -71,7 +71,7 @@ int backend_linear(backend_t *backend, const backend_linear_t *op)
 static void check_rope(check_t *check, const backend_attention_t *op, int64_t prefix_rows)
 {
     const backend_tensor_t *table = op->rope.table, *index = op->rope.index;
-    int rank = op->mode == BACKEND_ATTENTION_EXTEND ? 3 : 2;
+    int rank = op->mode == BACKEND_ATTENTION_EXTEND || op->mode == BACKEND_ATTENTION_APPEND ? 3 : 2;
 
     if (table == NULL || check->rc < 0)
         return;
@@ -112,7 +112,7 @@ static void check_caches(check_t *check, const backend_attention_t *op, int64_t 
     check_cache(check, "kv.tail_k", &op->kv->tail_k, op->rows, op->heads, 0, op->head_dim);
     check_cache(check, "kv.tail_v", &op->kv->tail_v, op->rows, op->heads, op->kv->tail_k.dim[2], op->head_dim);
     check_tensor(check, "step", op->step, I32, 1);
-    if (op->mode == BACKEND_ATTENTION_EXTEND) {
+    if (op->mode == BACKEND_ATTENTION_EXTEND || op->mode == BACKEND_ATTENTION_APPEND) {
         check_size(check, "step_tokens", op->step_tokens);
         check_equal(check, op->tokens <= op->kv->tail_k.dim[2], "kv.tail_k has no room for the tokens");
     }
@@ -139,7 +139,7 @@ int backend_attention(backend_t *backend, const backend_attention_t *op)
     check_multiple(&check, "rows", op->rows, op->samples * op->variates);
     prefix_rows = op->rows / op->samples;
     check_tensor(&check, "qkv", &op->qkv, FLOAT, PRODUCT(op->rows, op->tokens, 3, op->heads, op->head_dim));
-    if (op->mode != BACKEND_ATTENTION_STORE)
+    if (op->mode != BACKEND_ATTENTION_STORE && op->mode != BACKEND_ATTENTION_APPEND)
         check_tensor(&check, "out", &op->out, FLOAT, PRODUCT(op->rows, op->tokens, op->heads, op->head_dim));
     check_caches(&check, op, prefix_rows);
     check_head_norm(&check, op->norm, op->head_dim);

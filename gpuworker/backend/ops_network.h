@@ -79,6 +79,7 @@ typedef enum {
     BACKEND_ATTENTION_EXTEND, /* stored from tail position *step · step_tokens on; sees the prefix, the tail before, and causally its own */
     BACKEND_ATTENTION_ENCODE, /* nothing stored, kv NULL; every token sees all T, bias added */
     BACKEND_ATTENTION_STORE,  /* k and v become the prefix; no queries: q and out are not touched */
+    BACKEND_ATTENTION_APPEND, /* stored as by EXTEND; no queries: q and out are not touched */
     BACKEND_ATTENTION_QUERY   /* only q is read, never rotated; sees the prefix and, when step is given, tail[0..*step] */
 } backend_attention_mode_t;
 
@@ -107,8 +108,8 @@ typedef struct {
     const backend_tensor_t *visible; /* U8 [series · variates][tokens of the prefix, or of ENCODE]; NULL: all 1 */
     const backend_tensor_t
         *bias; /* ENCODE: F32 [heads][2 · T - 1], added to the scaled q·k: of key j and query i at j - i + T - 1; NULL: none */
-    const backend_tensor_t *step; /* DECODE, EXTEND; QUERY: NULL when there is no tail yet */
-    int64_t step_tokens;          /* EXTEND */
+    const backend_tensor_t *step; /* DECODE, EXTEND, APPEND; QUERY: NULL when there is no tail yet */
+    int64_t step_tokens;          /* EXTEND, APPEND */
 } backend_attention_t;
 
 int backend_attention(backend_t *backend, const backend_attention_t *op);

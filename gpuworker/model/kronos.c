@@ -186,14 +186,14 @@ static int draw(model_state_t *state, int part, int64_t step, const backend_tens
     return MODEL_OK;
 }
 
-/* What a step predicts from: `tokens` features of each path, of which the last count, and what the dependency layer sees. In QUERY its
- * prefix holds all keys; in DECODE and EXTEND those of the tokens lie in qkv and are appended, from tail position *append on. */
+/* What a step predicts from: the features of each path's last token, and what the dependency layer sees. In QUERY its cache holds all keys; in
+ * DECODE the last token's lies in qkv and is appended. */
 typedef struct {
-    int64_t step; /* the generated token that is predicted: 0 .. horizon - 1 */
-    const backend_tensor_t *hidden;
-    int64_t tokens;
+    int64_t step;            /* the generated token that is predicted: 0 .. horizon - 1 */
+    backend_tensor_t hidden; /* a path's at hidden + path · stride */
+    int64_t stride;
     backend_attention_mode_t mode;
-    const backend_tensor_t *append;
+    const backend_tensor_t *newest; /* the last token's position in the tail; NULL: it is the prefix's last */
     const backend_tensor_t *first;
 } last_t;
 
@@ -204,9 +204,8 @@ static int predict(model_state_t *state, const last_t *at)
     const model_t *model = state->model;
     int64_t width = model->predictor.width, rows = kronos_path_rows(state),
             stride = width + kronos_vocabulary(model, KRONOS_PART_1);
-    int64_t before = (at->tokens - 1) * width; /* elements of a path before its last token */
     backend_tensor_t logits = backend_tensor_from(&state->first_head, width), step = kronos_step_at(state, at->step);
-    backend_attention_t attention = dependency_attention(state, at->mode, rows, at->tokens, state->paths, at->first);
+    backend_attention_t attention = dependency_attention(state, at->mode, rows, 1, state->paths, at->first);
     backend_embed_t query = {.table = {model->query.tensor},
                              .count = 1,
                              .indices = kronos_tokens_from(state, KRONOS_PART_1, state->kept),
@@ -214,17 +213,16 @@ static int predict(model_state_t *state, const last_t *at)
                              .rows = rows,
                              .tokens = 1,
                              .width = width,
-                             .y = backend_tensor_from(&state->predictor_work.qkv, 3 * before),
-                             .y_stride = at->tokens * 3 * width,
+                             .y = state->predictor_work.qkv,
+                             .y_stride = 3 * width,
                              .step = &step};
     backend_embed_t next = token_embedding(state, rows, state->columns, 1, state->kept, &step);
     int rc;
 
-    attention.step = at->append;
-    attention.step_tokens = at->tokens;
-    TRY(backend_linear(state->backend, &(backend_linear_t){.x = backend_tensor_from(at->hidden, before),
+    attention.step = at->newest;
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = at->hidden,
                                                            .rows = rows,
-                                                           .x_stride = at->tokens * width,
+                                                           .x_stride = at->stride,
                                                            .norm = {BACKEND_NORM_RMS, &model->norm, NULL, KRONOS_NORM_EPS},
                                                            .weight = &model->first,
                                                            .bias = &model->first_bias,
@@ -234,9 +232,8 @@ static int predict(model_state_t *state, const last_t *at)
     if ((rc = draw(state, KRONOS_PART_1, at->step, &logits, stride, &query)) < 0)
         return rc;
     TRY(backend_attention(state->backend, &attention));
-    TRY(backend_linear(state->backend, &(backend_linear_t){.x = backend_tensor_from(&state->predictor_work.mixed, before),
+    TRY(backend_linear(state->backend, &(backend_linear_t){.x = state->predictor_work.mixed,
                                                            .rows = rows,
-                                                           .x_stride = at->tokens * width,
                                                            .weight = &model->mix,
                                                            .bias = &model->mix_bias,
                                                            .residual = &state->first_head,
@@ -300,14 +297,26 @@ static int run_paths(model_state_t *state, int64_t step, int64_t tokens, const b
                           .step = append,
                           .kv = state->predictor_kv,
                           .kv_stride = 1};
-    last_t last = {
-        .step = step, .hidden = &state->predictor_work.hidden, .tokens = tokens, .mode = mode, .append = append, .first = first};
+    int64_t width = state->model->predictor.width;
+    backend_attention_t store = dependency_attention(state, BACKEND_ATTENTION_APPEND, rows, tokens, state->paths, first);
+    backend_tensor_t newest = kronos_step_at(state, step - 1);
+    last_t last = {.step = step,
+                   .hidden = backend_tensor_from(&state->predictor_work.hidden, (tokens - 1) * width),
+                   .stride = tokens * width,
+                   .mode = mode == BACKEND_ATTENTION_DECODE ? BACKEND_ATTENTION_DECODE : BACKEND_ATTENTION_QUERY,
+                   .newest = &newest,
+                   .first = first};
     int rc;
+
+    store.step = append;
+    store.step_tokens = tokens;
 
     if ((rc = kronos_stack_run(state->backend, &state->model->predictor, &state->predictor_rope, &state->predictor_work, &pass,
                                &state->tap)) < 0 ||
         (rc = project_dependency(state, &state->predictor_work.hidden, rows * tokens)) < 0)
         return rc;
+    if (mode == BACKEND_ATTENTION_EXTEND)
+        TRY(backend_attention(state->backend, &store));
     return predict(state, &last);
 }
 
@@ -316,7 +325,7 @@ static int prefill(model_state_t *state)
 {
     const kronos_stack_t *stack = &state->model->predictor;
     int64_t tokens = state->shape.batch * state->kept, rows = kronos_path_rows(state);
-    last_t last = {.hidden = &state->branch, .tokens = 1, .mode = BACKEND_ATTENTION_QUERY, .first = &state->first_token};
+    last_t last = {.hidden = state->branch, .stride = stack->width, .mode = BACKEND_ATTENTION_QUERY, .first = &state->first_token};
     int rc;
 
     shorten(state->predictor_kv, stack->count, state->kept);

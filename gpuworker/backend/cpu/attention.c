@@ -113,7 +113,7 @@ static lane_t lane_of(const backend_attention_t *op, int64_t row, int head)
     lane_t lane = {.width = op->heads * d};
 
     lane.qkv = (const float *)op->qkv.data + row * op->tokens * 3 * lane.width + head * d;
-    if (op->mode != BACKEND_ATTENTION_STORE)
+    if (op->mode != BACKEND_ATTENTION_STORE && op->mode != BACKEND_ATTENTION_APPEND)
         lane.out = (float *)op->out.data + row * op->tokens * lane.width + head * d;
     if (op->kv != NULL) {
         lane.prefix_k = (float *)op->kv->prefix_k.data + (prefix_row * op->heads + head) * prefix_tokens * d;
@@ -198,16 +198,24 @@ static void prefill(const backend_attention_t *op, const lane_t *lane, float *q,
     }
 }
 
-/* DECODE is EXTEND by one token at position *step. */
-static void extend(const backend_attention_t *op, const lane_t *lane, int64_t step, float *q, float *scores)
+/* From tail position `begin` on, the tokens of the columns from `column` on. */
+static void store_tail(const backend_attention_t *op, const lane_t *lane, int64_t begin, int64_t column)
 {
-    bool decode = op->mode == BACKEND_ATTENTION_DECODE;
-    int64_t d = op->head_dim, begin = decode ? step : step * op->step_tokens;
-    int64_t column = decode || op->rope.table == NULL ? step : step * op->rope.index->dim[2];
+    int64_t d = op->head_dim;
 
     for (int64_t t = 0; t < op->tokens; t++)
         store(op, lane, t, column + t, lane->tail_k + (begin + t) * d, lane->tail_v + (begin + t) * d);
-    for (int64_t t = 0; t < op->tokens; t++) {
+}
+
+/* EXTEND, APPEND, which is EXTEND without queries, and DECODE, which is EXTEND by one token at position *step. */
+static void extend(const backend_attention_t *op, const lane_t *lane, int64_t step, float *q, float *scores)
+{
+    bool decode = op->mode == BACKEND_ATTENTION_DECODE;
+    int64_t begin = decode ? step : step * op->step_tokens;
+    int64_t column = decode || op->rope.table == NULL ? step : step * op->rope.index->dim[2];
+
+    store_tail(op, lane, begin, column);
+    for (int64_t t = 0; t < op->tokens && op->mode != BACKEND_ATTENTION_APPEND; t++) {
         keys_t keys[2] = {prefix_keys(op, lane), tail_keys(op, lane, begin + t + 1)};
 
         place_query(op, lane, t, column + t, q);
@@ -267,6 +275,7 @@ int cpu_attention(backend_t *backend, const backend_attention_t *op)
                 break;
             case BACKEND_ATTENTION_DECODE:
             case BACKEND_ATTENTION_EXTEND:
+            case BACKEND_ATTENTION_APPEND:
                 extend(op, &lane, step, q, scores);
                 break;
             case BACKEND_ATTENTION_ENCODE:

@@ -30,7 +30,7 @@ static attention_t attention_of(const backend_attention_t *op)
     p.samples = (unsigned)op->samples;
     p.variates = (unsigned)op->variates;
     p.tokens = (int)op->tokens;
-    p.step_tokens = op->mode == BACKEND_ATTENTION_EXTEND ? (int)op->step_tokens : 1;
+    p.step_tokens = op->mode == BACKEND_ATTENTION_EXTEND || op->mode == BACKEND_ATTENTION_APPEND ? (int)op->step_tokens : 1;
     p.heads = (unsigned)op->heads;
     p.head_dim = op->head_dim;
     p.scale = op->scale;
@@ -63,10 +63,10 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
     backend_dtype_t dtype = op->qkv.dtype;
     attention_t p = attention_of(op);
     bool whole = op->mode == BACKEND_ATTENTION_PREFILL || op->mode == BACKEND_ATTENTION_ENCODE;
+    bool queries = op->mode != BACKEND_ATTENTION_STORE && op->mode != BACKEND_ATTENTION_APPEND;
     int keys = whole ? p.tokens : p.prefix_tokens + p.tail_tokens;
 
-    if ((op->mode != BACKEND_ATTENTION_STORE && op->out.dtype != dtype) ||
-        (kv != NULL && (kv->prefix_k.dtype != dtype || kv->prefix_v.dtype != dtype)) ||
+    if ((queries && op->out.dtype != dtype) || (kv != NULL && (kv->prefix_k.dtype != dtype || kv->prefix_v.dtype != dtype)) ||
         (p.tail_k != NULL && (kv->tail_k.dtype != dtype || kv->tail_v.dtype != dtype)))
         return error_set(BACKEND_ERR_UNSUPPORTED, "attention: on CUDA qkv, out and the cache have one dtype");
     if (op->rows * op->heads > INT32_MAX / 64 || op->tokens > INT32_MAX / 64)
@@ -86,6 +86,7 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
             return cuda_attention_tiles(p, stream);
         break;
     case BACKEND_ATTENTION_STORE:
+    case BACKEND_ATTENTION_APPEND:
         return cuda_attention_place(p, dtype, stream);
     }
     return cuda_attention_rows(p, dtype, stream);

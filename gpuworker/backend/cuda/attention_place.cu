@@ -1,4 +1,4 @@
-/* Own keys and values of an attention go to the cache, the keys normalised and rotated: all of STORE, and what PREFILL and EXTEND do before
+/* Own keys and values of an attention go to the cache, the keys normalised and rotated: all of STORE and APPEND, and what PREFILL and EXTEND do before
  * attention_tiles.cu where many tiles would else do the same. A group of lanes a row, token and head. */
 #include "gpuworker/backend/cuda/attention_place.cuh"
 
@@ -19,7 +19,7 @@ template <typename G> static __global__ void __launch_bounds__(PLACE_THREADS) at
     float value[2][RUN];
 
     begin();
-    bool extend = op.mode == BACKEND_ATTENTION_EXTEND;
+    bool extend = op.mode == BACKEND_ATTENTION_EXTEND || op.mode == BACKEND_ATTENTION_APPEND;
     int step = extend ? *op.step : 0;
     int64_t to = ((int64_t)step * op.step_tokens + token) * op.head_dim;
     T *to_k = (extend ? lane.tail_k : lane.prefix_k) + to, *to_v = (extend ? lane.tail_v : lane.prefix_v) + to;

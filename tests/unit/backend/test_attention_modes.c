@@ -3,6 +3,7 @@
 #include "tests/unit/backend/device_bench.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { KEYS_MOST = 64, HEAD_MOST = 16 };
@@ -283,6 +284,52 @@ static void blocks_extend_the_tail_and_forget_what_is_past_their_step(void **sta
     }
 }
 
+static void an_append_stores_what_an_extension_does(void **state)
+{
+    enum { STEPS = 2, TOKENS = 3 };
+
+    (void)state;
+    for (int round = 0; round < 6; round++) {
+        layer_t layer;
+        int32_t index[16 * KEYS_MOST], zero = 0;
+        float *tail[2][2];
+
+        make_layer(&layer, round, STEPS * TOKENS);
+        int64_t rows = prefix_rows(&layer) * layer.samples, elements = rows * TOKENS * width(&layer);
+        const float *block = bench_numbers(STEPS * 3 * elements);
+        backend_tensor_t indices = make_index(&layer, index, STEPS, TOKENS), step = bench_i32(&zero, 1);
+
+        size_t bytes = (size_t)(STEPS * elements) * sizeof(float);
+        float *nothing = calloc(1, bytes);
+
+        assert_non_null(nothing);
+        for (int append = 0; append < 2; append++) {
+            assert_int_equal(backend_write(layer.backend, &layer.kv.tail_k, nothing), BACKEND_OK);
+            assert_int_equal(backend_write(layer.backend, &layer.kv.tail_v, nothing), BACKEND_OK);
+            assert_int_equal(backend_write(layer.backend, &step, &zero), BACKEND_OK);
+            for (int k = 0; k < STEPS; k++) {
+                backend_attention_t op =
+                    call(&layer, append ? BACKEND_ATTENTION_APPEND : BACKEND_ATTENTION_EXTEND, block + k * 3 * elements, TOKENS);
+
+                op.rope = (backend_rope_t){&layer.table_tensor, &indices, layer.interleaved};
+                op.step = &step;
+                op.step_tokens = TOKENS;
+                if (append)
+                    op.out = (backend_tensor_t){0};
+                assert_int_equal(backend_attention(layer.backend, &op), BACKEND_OK);
+                assert_int_equal(backend_step_advance(layer.backend, &step), BACKEND_OK);
+            }
+            tail[append][0] = bench_read(&layer.kv.tail_k);
+            tail[append][1] = bench_read(&layer.kv.tail_v);
+        }
+        assert_memory_not_equal(tail[0][0], nothing, bytes);
+        assert_memory_equal(tail[0][0], tail[1][0], bytes);
+        assert_memory_equal(tail[0][1], tail[1][1], bytes);
+        free(nothing);
+        bench_close();
+    }
+}
+
 static void queries_read_what_was_stored_and_the_tail_when_there_is_one(void **state)
 {
     static seen_t seen;
@@ -344,6 +391,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encoding_sees_all_tokens_of_the_same_visibility),
         cmocka_unit_test(blocks_extend_the_tail_and_forget_what_is_past_their_step),
+        cmocka_unit_test(an_append_stores_what_an_extension_does),
         cmocka_unit_test(queries_read_what_was_stored_and_the_tail_when_there_is_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
