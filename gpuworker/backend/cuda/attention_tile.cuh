@@ -9,6 +9,7 @@
 #define BARCAST_GPUWORKER_BACKEND_CUDA_ATTENTION_TILE_CUH
 
 #include "gpuworker/backend/cuda/attention_op.cuh"
+#include "gpuworker/backend/cuda/ptx.cuh"
 
 enum {
     TILE_QUERIES = 16,
@@ -17,47 +18,9 @@ enum {
 };
 enum { SEEN_BY_0 = 1, SEEN_BY_1 = 2, SEEN = SEEN_BY_0 | SEEN_BY_1 }; /* by which queries a key is seen, as two bits */
 
-static __device__ __forceinline__ uint32_t shared_address(const void *shared)
-{
-    return (uint32_t)__cvta_generic_to_shared(shared);
-}
-
-/* Four 8 × 8 matrices, the rows of matrix i at the addresses that lanes 8i .. 8i + 7 give. */
-static __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const __nv_bfloat16 *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-static __device__ __forceinline__ void load_transposed(uint32_t (&to)[4], const __nv_bfloat16 *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
 static __device__ __forceinline__ void multiply(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-static __device__ __forceinline__ uint32_t pair(float low, float high)
-{
-    __nv_bfloat162 packed = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<uint32_t *>(&packed);
-}
-
-static __device__ __forceinline__ float power_of_2(float x)
-{
-    float result;
-
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-    return result;
+    ptx_multiply(sum, a[0], a[1], a[2], a[3], b0, b1);
 }
 
 /* Two queries a lane, r and r + 8. */
@@ -99,14 +62,14 @@ template <int WIDTH> struct tile_t {
         for (int k = 0; k < WIDTH / 16; k++) {
             uint32_t a[4];
 
-            load_matrices(a, queries + lane % 16 * PITCH + k * 16 + lane / 16 * 8); /* kept, they would be registers too many */
+            ptx_load_matrices(a, queries + lane % 16 * PITCH + k * 16 + lane / 16 * 8); /* kept, they would be registers too many */
 #pragma unroll
             for (int both = 0; both < STEP_KEYS / 16; both++) {
                 uint32_t b[4];
 
                 if (both > 0 && half)
                     continue;
-                load_matrices(b, shared_k + (both * 16 + matrix / 2 * 8 + r) * PITCH + k * 16 + matrix % 2 * 8);
+                ptx_load_matrices(b, shared_k + (both * 16 + matrix / 2 * 8 + r) * PITCH + k * 16 + matrix % 2 * 8);
                 multiply(score[both * 2], a, b[0], b[1]);
                 multiply(score[both * 2 + 1], a, b[2], b[3]);
             }
@@ -137,7 +100,8 @@ template <int WIDTH> struct tile_t {
 #pragma unroll
         for (int both = 0; both < STEP_KEYS / 16; both++) {
             const float(&low)[4] = score[both * 2], (&high)[4] = score[both * 2 + 1];
-            uint32_t weight[4] = {pair(low[0], low[1]), pair(low[2], low[3]), pair(high[0], high[1]), pair(high[2], high[3])};
+            uint32_t weight[4] = {ptx_pair(low[0], low[1]), ptx_pair(low[2], low[3]), ptx_pair(high[0], high[1]),
+                                  ptx_pair(high[2], high[3])};
 
             if (both > 0 && half)
                 continue;
@@ -145,7 +109,7 @@ template <int WIDTH> struct tile_t {
             for (int n = 0; n < WIDTH / 16; n++) {
                 uint32_t b[4];
 
-                load_transposed(b, shared_v + (both * 16 + matrix % 2 * 8 + r) * PITCH + n * 16 + matrix / 2 * 8);
+                ptx_load_matrices_transposed(b, shared_v + (both * 16 + matrix % 2 * 8 + r) * PITCH + n * 16 + matrix / 2 * 8);
                 multiply(sum[n * 2], weight, b[0], b[1]);
                 multiply(sum[n * 2 + 1], weight, b[2], b[3]);
             }
@@ -169,7 +133,7 @@ template <int WIDTH> struct tile_t {
             base[row] = now[row] > -INFINITY ? now[row] : 0.0f; /* nothing seen yet: no difference of infinities */
         }
         if (__any_sync(0xffffffffu, now[0] > most[0] || now[1] > most[1])) {
-            float shrink[2] = {power_of_2(most[0] - base[0]), power_of_2(most[1] - base[1])};
+            float shrink[2] = {ptx_power_of_2(most[0] - base[0]), ptx_power_of_2(most[1] - base[1])};
 
 #pragma unroll
             for (int row = 0; row < 2; row++) {
@@ -186,7 +150,7 @@ template <int WIDTH> struct tile_t {
         for (int n = 0; n < STEP_KEYS / 8; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                score[n][i] = power_of_2(score[n][i] - base[i / 2]);
+                score[n][i] = ptx_power_of_2(score[n][i] - base[i / 2]);
                 total[i / 2] += score[n][i];
             }
     }
@@ -203,7 +167,7 @@ template <int WIDTH> struct tile_t {
 #pragma unroll
             for (int n = 0; n < WIDTH / 8; n++)
                 *reinterpret_cast<uint32_t *>(shared_out + (half * 8 + lane / 4) * PITCH + n * 8 + lane % 4 * 2) =
-                    pair(sum[n][half * 2] * factor, sum[n][half * 2 + 1] * factor);
+                    ptx_pair(sum[n][half * 2] * factor, sum[n][half * 2 + 1] * factor);
         }
     }
 
@@ -241,7 +205,7 @@ static __device__ __forceinline__ void join_tiles(float (&value)[PER], const flo
         value[i] = 0;
     for (int part = 0; part < parts; part++) {
         float2 one = seen[part * stride];
-        float share = one.y > 0 ? power_of_2(one.x - most) : 0.0f;
+        float share = one.y > 0 ? ptx_power_of_2(one.x - most) : 0.0f;
 
         total += share * one.y;
 #pragma unroll

@@ -45,22 +45,6 @@ template <typename T> struct chunk_t {
     uint8_t *flags;
 };
 
-template <int BYTES> static __device__ __forceinline__ void copy_async(void *shared, const void *from, bool wanted)
-{
-    if constexpr (BYTES == 16)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(from), "r"(wanted ? 16 : 0)
-                     : "memory");
-    else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(from), "n"(BYTES),
-                     "r"(wanted ? BYTES : 0)
-                     : "memory");
-}
-
-static __device__ __forceinline__ void copies_wait()
-{
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
 /* Starts the copies of vectors to rows begin .. end - 1 of `to`: that of row i from `from` + i · stride, NULL: zeros. */
 template <typename G>
 static __device__ __forceinline__ void copy_rows(const attention_t &op, typename G::T *to, const typename G::T *from, int stride,
@@ -73,7 +57,7 @@ static __device__ __forceinline__ void copy_rows(const attention_t &op, typename
 
 #pragma unroll 2
     for (int row = begin + (int)threadIdx.x / G::LANES; row < end; row += (int)blockDim.x / G::LANES)
-        copy_async<G::PER *(int)sizeof(*to)>(to + row * PITCH + at, wanted ? source + (int64_t)row * stride : source, wanted);
+        ptx_copy<G::PER *(int)sizeof(*to)>(to + row * PITCH + at, wanted ? source + (int64_t)row * stride : source, wanted);
 }
 
 /* Starts the copies of keys and values from .. from + count - 1, zeros after them up to a full product; all but keys that have to be placed. */
@@ -145,7 +129,7 @@ static __device__ __forceinline__ void place_rows(const attention_t &op, const s
 }
 
 /* Brings keys and values from .. from + count - 1 of what the tile sees into the chunk, and `queries` of the tile; all are there once
- * copies_wait() returns. False: some key is seen not by all who see 1. */
+ * ptx_copies_wait() returns. False: some key is seen not by all who see 1. */
 template <typename G, int UNROLL>
 static __device__ __forceinline__ bool bring_in(const attention_t &op, const stage_t<typename G::T> &stage,
                                                 const chunk_t<typename G::T> &chunk, int from, int count, int queries)
@@ -282,7 +266,7 @@ static __global__ void __launch_bounds__(WARPS *WARP, BLOCKS) attention_tiles_ke
         int number = (from - begin_key) / STEP_KEYS % cut.parts; /* of the chunk's first step */
         bool next_ordinary = true;
 
-        copies_wait();
+        ptx_copies_wait();
         ordinary = __syncthreads_and(ordinary); /* the chunk is there, and the one before done with */
         if constexpr (SEVERAL) {
             if (next < end_key)

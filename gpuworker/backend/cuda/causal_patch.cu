@@ -160,8 +160,9 @@ static __device__ void own_range(const source_t &source, float &low, float &high
 
 template <typename T> static __global__ void __launch_bounds__(PATCH_THREADS) causal_patch_kernel(const causal_patch_t op)
 {
-    extern __shared__ moments_t running[]; /* [patches + ahead], then what y is scaled by: float2 [patches + ahead] */
-    __shared__ double fallback[2];         /* loc, scale */
+    extern __shared__ moments_t shared[]; /* running [patches + ahead], then what y is scaled by: float2 [patches + ahead] */
+    __shared__ double fallback[2];        /* loc, scale */
+    moments_t *running = shared;
     int64_t row = blockIdx.x;
     int all = op.patches + op.ahead, warp = (int)threadIdx.x / WARP;
     float2 *scaling = reinterpret_cast<float2 *>(running + all);

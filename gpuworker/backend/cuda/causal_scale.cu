@@ -12,7 +12,8 @@ static __global__ void __launch_bounds__(SCALE_THREADS)
     causal_scale_kernel(const float *x, const uint8_t *mask, int patches, int64_t patch, double minimum, double exponent, float *y,
                         float *loc, float *scale, double *state)
 {
-    extern __shared__ moments_t running[]; /* [patches] */
+    extern __shared__ moments_t shared[]; /* [patches] */
+    moments_t *running = shared;
     int64_t row = blockIdx.x, values = patches * patch;
 
     begin();

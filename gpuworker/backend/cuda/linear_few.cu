@@ -54,12 +54,6 @@ static __device__ __forceinline__ void load_y(const few_t &op, y_t &to)
         to.gate = op.gate[to.gate_at];
 }
 
-/* Keeps the compiler from working a number out later than here. */
-static __device__ __forceinline__ void settle(int64_t &value)
-{
-    asm volatile("" : "+l"(value));
-}
-
 template <int TILES, bool SWIGLU, int WARPS, int HALVES, int BATCH, bool WHOLE, typename X>
 static __global__ void __launch_bounds__(WARPS *WARP, 2) linear_few_kernel(const __grid_constant__ few_t op)
 {
@@ -93,12 +87,12 @@ static __global__ void __launch_bounds__(WARPS *WARP, 2) linear_few_kernel(const
     for (int half = 0; half < HALVES; half++) {
         int64_t at = (first_row + min(r + half * HALF, rows - 1)) * op.x_stride + first_k;
 
-        settle(at);
+        ptx_settle(at);
         row[half] = static_cast<const X *>(op.x) + at;
     }
-    settle(condition);
-    settle(y.at);
-    settle(y.gate_at);
+    ptx_settle(condition);
+    ptx_settle(y.at);
+    ptx_settle(y.gate_at);
     __syncthreads();
     begin();
 
@@ -112,7 +106,7 @@ static __global__ void __launch_bounds__(WARPS *WARP, 2) linear_few_kernel(const
         if (own)
             load_y(op, y);
         measure_rows(op, x, partial, factor, add);
-        wait_for_rows(&arrived);
+        ptx_bulk_wait(&arrived);
         add_chunks<TILES>(op, sum, x, left, w, [&](const x_part_t<X> &part, int half, int k) {
             return part.finish_whole(scale + first_k + k, shift + first_k + k, factor[half], add[half]);
         });
@@ -120,7 +114,7 @@ static __global__ void __launch_bounds__(WARPS *WARP, 2) linear_few_kernel(const
     } else {
         if (own)
             load_y(op, y);
-        wait_for_rows(&arrived);
+        ptx_bulk_wait(&arrived);
 #pragma unroll 1
         for (int before = 0;;) {
             add_chunks<TILES>(op, sum, x, left - before, w + before, [&](const x_part_t<X> &part, int half, int k) {

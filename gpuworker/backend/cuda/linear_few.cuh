@@ -4,6 +4,7 @@
 #define BARCAST_GPUWORKER_BACKEND_CUDA_LINEAR_FEW_CUH
 
 #include "gpuworker/backend/cuda/launch.cuh"
+#include "gpuworker/backend/cuda/ptx.cuh"
 
 enum {
     FEW_WARPS = 8,
@@ -63,51 +64,22 @@ static __host__ __device__ constexpr int pitch_of(int in)
 
 /* ---- bringing W in ----------------------------------------------------------------------------------------------------------- */
 
-static __device__ __forceinline__ uint32_t shared_address(const void *shared)
-{
-    return (uint32_t)__cvta_generic_to_shared(shared);
-}
-
 /* Starts the copy of `count` rows of W, number i being row row_of(i), to rows pitch_of(in) apart; `arrived` completes when all are
  * there. By the first warp; the others may wait after a __syncthreads. */
 template <typename F>
 static __device__ __forceinline__ void fetch_rows(const few_t &op, __nv_bfloat16 *to, int count, F row_of, uint64_t *arrived)
 {
-    uint32_t barrier = shared_address(arrived), bytes = (uint32_t)op.in * (uint32_t)sizeof(__nv_bfloat16);
+    uint32_t bytes = (uint32_t)op.in * (uint32_t)sizeof(__nv_bfloat16);
 
-    if (threadIdx.x == 0) {
-        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes * (uint32_t)count)
-                     : "memory");
-    }
+    if (threadIdx.x == 0)
+        ptx_bulk_expect(arrived, bytes * (uint32_t)count);
     __syncwarp();
 #pragma unroll 1
     for (int i = (int)threadIdx.x; i < count; i += WARP)
-        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                         shared_address(to + i * pitch_of(op.in))),
-                     "l"(op.weight + (int64_t)min(row_of(i), op.out - 1) * op.in), "r"(bytes), "r"(barrier)
-                     : "memory");
-}
-
-static __device__ __forceinline__ void wait_for_rows(uint64_t *arrived)
-{
-    uint32_t done = 0;
-
-    while (!done)
-        asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-                     : "=r"(done)
-                     : "r"(shared_address(arrived))
-                     : "memory");
+        ptx_bulk_copy(to + i * pitch_of(op.in), op.weight + (int64_t)min(row_of(i), op.out - 1) * op.in, bytes, arrived);
 }
 
 /* ---- bringing x in ----------------------------------------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ uint32_t pair(float low, float high)
-{
-    __nv_bfloat162 packed = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<uint32_t *>(&packed);
-}
 
 /* Eight neighbouring values of x as they lie in memory, and made into what the tensor cores take. */
 template <typename X> struct x_part_t;
@@ -155,8 +127,8 @@ template <> struct x_part_t<float> {
             const float4 &x = raw[i], a = reinterpret_cast<const float4 *>(scale)[i];
 
             squares += (x.x * x.x + x.y * x.y) + (x.z * x.z + x.w * x.w);
-            packed[2 * i] = pair(x.x * a.x, x.y * a.y);
-            packed[2 * i + 1] = pair(x.z * a.z, x.w * a.w);
+            packed[2 * i] = ptx_pair(x.x * a.x, x.y * a.y);
+            packed[2 * i + 1] = ptx_pair(x.z * a.z, x.w * a.w);
         }
         return make_uint4(packed[0], packed[1], packed[2], packed[3]);
     }
@@ -180,8 +152,8 @@ template <> struct x_part_t<float> {
             const float4 &x = raw[i], a = reinterpret_cast<const float4 *>(scale)[i],
                          b = reinterpret_cast<const float4 *>(shift)[i];
 
-            packed[2 * i] = pair((x.x * factor + add) * a.x + b.x, (x.y * factor + add) * a.y + b.y);
-            packed[2 * i + 1] = pair((x.z * factor + add) * a.z + b.z, (x.w * factor + add) * a.w + b.w);
+            packed[2 * i] = ptx_pair((x.x * factor + add) * a.x + b.x, (x.y * factor + add) * a.y + b.y);
+            packed[2 * i + 1] = ptx_pair((x.z * factor + add) * a.z + b.z, (x.w * factor + add) * a.w + b.w);
         }
         return make_uint4(packed[0], packed[1], packed[2], packed[3]);
     }
@@ -192,12 +164,8 @@ template <> struct x_part_t<float> {
 /* sum += x · Wᵀ over a chunk: `low` of x row r, `high` of x row r + 8, `w` of W row r. */
 static __device__ __forceinline__ void multiply(float (&sum)[4], const uint4 &low, const uint4 &high, const uint4 &w)
 {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(low.x), "r"(high.x), "r"(low.y), "r"(high.y), "r"(w.x), "r"(w.y));
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(low.z), "r"(high.z), "r"(low.w), "r"(high.w), "r"(w.z), "r"(w.w));
+    ptx_multiply(sum, low.x, high.x, low.y, high.y, w.x, w.y);
+    ptx_multiply(sum, low.z, high.z, low.w, high.w, w.z, w.w);
 }
 
 /* What a lane takes of rows r and r + 8 (HALVES 1: of row r alone) in BATCH chunks WARPS apart; row[half] is where the first lies, left

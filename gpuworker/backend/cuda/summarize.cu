@@ -162,8 +162,9 @@ static __device__ void sort_columns(float *values, int count, int columns)
 /* Thread t sums column t % columns of every (threads / columns)-th sample; the sums of a column are added as a tree. */
 static __global__ void __launch_bounds__(SUMMARY_THREADS) summarize_kernel(const summarize_t op)
 {
-    extern __shared__ float values[]; /* [padded][columns] */
+    extern __shared__ float shared[]; /* [padded][columns] */
     __shared__ double sums[SUMMARY_THREADS];
+    float *values = shared;
     int64_t row = blockIdx.x;
     int column = (int)threadIdx.x % op.columns, share = (int)threadIdx.x / op.columns, shares = SUMMARY_THREADS / op.columns;
     int64_t h = (int64_t)blockIdx.y * op.columns + column;
