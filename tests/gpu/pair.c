@@ -50,6 +50,11 @@ bool pair_no_gpu(void)
     return true;
 }
 
+bool pair_is_emulated(void)
+{
+    return strstr(backend_name(pair_backend[ON_GPU]), "emulated") != NULL;
+}
+
 int pair_setup(void **state)
 {
     (void)state;

@@ -51,6 +51,9 @@ int pair_test_end(void **state);
 
 extern backend_t *pair_backend[SIDES];
 
+/* Is the GPU the CPU in disguise (emulation/emulation.h), to which the largest cases would take minutes? */
+bool pair_is_emulated(void);
+
 /* Fails the test with error_text() when rc is not 0. */
 void pair_ok(int rc);
 
