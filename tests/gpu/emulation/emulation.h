@@ -288,6 +288,12 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 
+enum { EMULATION_THREADS_MOST = 1024, EMULATION_SHARED_MOST = 227 << 10 }; /* of a block */
+
+/* Runs all threads of a launch, its blocks in clusters of `size`, in this thread of the system and size - 1 more. */
+void emulation_run(const cudaLaunchConfig_t &config, const std::function<void()> &thread, unsigned size);
+
+/* The same on the config's stream. */
 cudaError_t emulation_launch(const cudaLaunchConfig_t &config, std::function<void()> thread);
 
 template <typename... Parameters, typename... Arguments>
