@@ -4,7 +4,7 @@
  * a block's threads are fibers of one thread of the system, which take turns at the barriers, warps in an order that is drawn anew every round.
  * What is `__shared__` is thread_local, so that the blocks of a cluster are threads of the system. Dynamic shared memory begins as NaN,
  * asynchronous copies come at the last moment, and addresses are checked for what they may be. So arithmetic, indices, barriers and missing
- * waits are tested on any machine; registers, timing, memory order between blocks, and cuBLASLt (product.c: plain loops) are not. Captured
+ * waits are tested on any machine; registers, timing, memory order between blocks, and cuBLASLt (product.c: OpenBLAS) are not. Captured
  * streams keep what they are given and replay it. */
 #ifndef BARCAST_TESTS_GPU_EMULATION_H
 #define BARCAST_TESTS_GPU_EMULATION_H
