@@ -151,7 +151,7 @@ int publisher_send(publisher_t *publisher, uint32_t model, uint32_t symbol_id, w
     forecast->published_ns = clock_monotonic_ns();
 
     char topic[WIRE_TEXT_BYTES];
-    int topic_bytes = wire_topic(forecast->model, forecast->symbol, topic);
+    int topic_bytes = last->seq ? 0 : wire_topic(forecast->model, forecast->symbol, topic);
     if (topic_bytes < 0 || wire_forecast_encode(publisher->encoded, forecast) < 0)
         return PUBLISHER_ERR_MESSAGE;
     zmq_msg_t body;
