@@ -18,7 +18,7 @@ struct scorer {
     double *levels, *normal; /* [level_count]; the levels' quantiles of the standard normal distribution */
     uint32_t symbols_max;
     watched_t *watched; /* [symbols_max] */
-    float *quantiles;   /* [symbols_max][level_count][steps] */
+    float *quantiles;   /* [symbols_max][steps][level_count] */
     shm_score_t score;
 };
 
@@ -74,13 +74,14 @@ int scorer_join(scorer_t *scorer, uint32_t symbols_max)
 
 static double pinball(double level, double quantile, double value)
 {
-    return value >= quantile ? level * (value - quantile) : (1 - level) * (quantile - value);
+    double above = level * (value - quantile), below = (level - 1) * (value - quantile);
+    return above > below ? above : below;
 }
 
-static double naive_quantile(const scorer_origin_t *origin, double normal, uint32_t step)
+/* `move`: from the last value, or its logarithm. F32 is enough of a ruler. */
+static double moved(const scorer_origin_t *origin, double move)
 {
-    double move = normal * origin->volatility * sqrt((double)step + 1);
-    return origin->log ? origin->last * exp(move) : origin->last + move;
+    return origin->log ? origin->last * (double)expf((float)move) : origin->last + move;
 }
 
 static void forget_towards(double *mean, double value, double weight)
@@ -88,15 +89,17 @@ static void forget_towards(double *mean, double value, double weight)
     *mean += weight * (value - *mean);
 }
 
+/* `quantiles`: of that step, [level_count]. */
 static void score_value(scorer_t *scorer, const scorer_origin_t *origin, const float *quantiles, uint32_t step, double value)
 {
     double unit = origin->log ? origin->last * origin->volatility : origin->volatility, loss = 0, naive_loss = 0;
+    double deviation = origin->volatility * sqrt((double)step + 1); /* of a random walk's move so far */
     uint32_t levels = scorer->level_count;
     for (uint32_t i = 0; i < levels; i++) {
-        loss += pinball(scorer->levels[i], (double)quantiles[i * scorer->steps + step], value);
-        naive_loss += pinball(scorer->levels[i], naive_quantile(origin, scorer->normal[i], step), value);
+        loss += pinball(scorer->levels[i], (double)quantiles[i], value);
+        naive_loss += pinball(scorer->levels[i], moved(origin, scorer->normal[i] * deviation), value);
     }
-    bool covered = value >= (double)quantiles[step] && value <= (double)quantiles[(levels - 1) * scorer->steps + step];
+    bool covered = value >= (double)quantiles[0] && value <= (double)quantiles[levels - 1];
     shm_score_t *score = &scorer->score;
     double weight = 1.0 / (double)++score->scored;
     weight = weight > OLDEST_WEIGHT ? weight : OLDEST_WEIGHT;
@@ -130,8 +133,9 @@ bool scorer_observe(scorer_t *scorer, const scorer_bars_t *bars, scorer_origin_t
     uint64_t over = watched->origin.end + scorer->steps, oldest = bars->end - bars->count;
     for (; watched->next && watched->next < bars->end && watched->next < over; watched->next++) {
         uint64_t place = watched->next - oldest; /* wraps where the bar is older than what is at hand */
+        uint32_t step = (uint32_t)(watched->next - watched->origin.end);
         if (place < bars->count && bars->mask[place])
-            score_value(scorer, &watched->origin, quantiles, (uint32_t)(watched->next - watched->origin.end),
+            score_value(scorer, &watched->origin, quantiles + (size_t)step * scorer->level_count, step,
                         (double)bars->values[place]);
     }
     if (watched->next && watched->next < over)
@@ -145,9 +149,9 @@ bool scorer_observe(scorer_t *scorer, const scorer_bars_t *bars, scorer_origin_t
 void scorer_watch(scorer_t *scorer, uint32_t symbol_id, const scorer_origin_t *origin, const float *quantiles)
 {
     float *to = scorer->quantiles + (size_t)symbol_id * scorer->level_count * scorer->steps;
-    for (uint32_t i = 0; i < scorer->level_count; i++)
-        for (uint32_t step = 0; step < scorer->steps; step++)
-            to[i * scorer->steps + step] = quantiles[(size_t)i * scorer->horizon + step];
+    for (uint32_t step = 0; step < scorer->steps; step++)
+        for (uint32_t i = 0; i < scorer->level_count; i++)
+            to[step * scorer->level_count + i] = quantiles[(size_t)i * scorer->horizon + step];
     scorer->watched[symbol_id] = (watched_t){.next = origin->end, .origin = *origin};
 }
 
