@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "gpuworker/engine/input.h"
 #include "gpuworker/engine/session.h"
 #include "gpuworker/scorer.h"
 
@@ -24,11 +25,12 @@ typedef struct {
     uint32_t variate[WIRE_FIELDS_MOST];       /* of the message's fields, whose first is the target */
     int64_t *times;                           /* [horizon], of the forecast being published; NULL: no market hours */
     scorer_t *scorer;                         /* NULL: too few levels to score */
+    model_input_t beside;                     /* for a run to be gathered while the device has its session's own inputs */
 } hosted_t;
 
 /* A batch whose end has not been told. */
 typedef struct {
-    uint32_t open; /* runs to publish, and 1 more while it is being gathered */
+    uint32_t open; /* runs to publish, and 1 more while there are items to gather */
     wire_done_t done;
     uint8_t status[WIRE_ITEMS_MOST];
 } batch_t;
@@ -47,7 +49,9 @@ typedef struct {
     hosted_t *hosted;
     session_t *session;
     batch_t *batch;
+    model_input_t *input; /* the session's own, or the one beside it */
     int64_t assigned_ns, computed_ns;
+    session_stats_t before;
     int rc; /* of the session */
     model_output_t output;
     uint32_t count;
@@ -58,9 +62,9 @@ struct forecaster {
     forecaster_parts_t parts;
     uint32_t hosted_count;
     hosted_t hosted[CONFIG_MODELS_MOST];
-    batch_t batches[2]; /* one is being run, the other one has a run left to publish */
+    batch_t batches[2]; /* one is being gathered, the other one computed and published; runs likewise */
     run_t runs[2];
-    run_t *held;    /* computed, but not published yet */
+    run_t *running; /* given to the device, and not published yet; NULL: none */
     float *kept;    /* room for all results of any session */
     float *samples; /* one forecast's published samples, [fields][samples][horizon] */
     log_limit_t not_published, run_failed;
@@ -182,6 +186,11 @@ static int open_model(hosted_t *hosted, const forecaster_parts_t *parts)
     rc = open_sessions(hosted, parts, precision);
     if (rc < 0)
         return rc;
+    if (parts->overlap) {
+        const model_shape_t *shape = session_shape(hosted->sessions[hosted->session_count - 1]);
+        if (input_open(shape, info.calendar, &hosted->beside) < 0)
+            return FORECASTER_ERR_MEMORY;
+    }
     prepare_message(hosted, parts->worker);
     if (windows_variates(hosted->windows)->calendar) {
         hosted->times = calloc(hosted->message.horizon, sizeof *hosted->times);
@@ -262,6 +271,7 @@ void forecaster_close(forecaster_t *forecaster)
         hosted_t *hosted = &forecaster->hosted[i];
         for (uint32_t k = 0; k < hosted->session_count; k++)
             session_close(hosted->sessions[k]);
+        input_close(&hosted->beside);
         windows_close(hosted->windows);
         scorer_close(hosted->scorer);
         free(hosted->times);
@@ -372,20 +382,15 @@ static void settle(forecaster_t *forecaster, batch_t *batch)
     forecaster->parts.finished(forecaster->parts.context, &batch->done);
 }
 
-bool forecaster_flush(forecaster_t *forecaster)
+static void publish_all(forecaster_t *forecaster, const run_t *run)
 {
-    const run_t *run = forecaster->held;
-    if (!run)
-        return false;
     for (uint32_t i = 0; i < run->count; i++) {
         wire_item_status_t status = run->rc < 0 ? WIRE_ITEM_FAILED : publish(forecaster, run, i);
         run->batch->status[run->slots[i].place] = (uint8_t)status;
         shm_counter_add(forecaster->parts.counters, status == WIRE_ITEM_OK ? SHM_COUNTER_FORECASTS : SHM_COUNTER_FORECASTS_FAILED,
                         1);
     }
-    forecaster->held = NULL;
     settle(forecaster, run->batch);
-    return true;
 }
 
 /* Scores the forecast of that symbol which is watched by the bars just gathered. */
@@ -393,7 +398,7 @@ static void score(forecaster_t *forecaster, const run_t *run, slot_t *slot)
 {
     hosted_t *hosted = run->hosted;
     const model_shape_t *shape = session_shape(run->session);
-    const model_input_t *input = session_input(run->session);
+    const model_input_t *input = run->input;
     size_t variate = (size_t)run->count * shape->variates + windows_variates(hosted->windows)->target;
     size_t oldest = (variate + 1) * shape->context - input->length[run->count];
     scorer_bars_t bars = {.symbol_id = slot->item.symbol_id,
@@ -416,7 +421,7 @@ static void gather(forecaster_t *forecaster, run_t *run, const shm_segment_t *se
         const wire_item_t *item = &assign->items[*next];
         slot_t *slot = &run->slots[run->count];
         wire_item_status_t status =
-            windows_gather(run->hosted->windows, segment, item, shape, session_input(run->session), run->count, &slot->window);
+            windows_gather(run->hosted->windows, segment, item, shape, run->input, run->count, &slot->window);
         run->batch->status[*next] = (uint8_t)status;
         if (status == WIRE_ITEM_OK) {
             slot->place = *next;
@@ -440,47 +445,88 @@ static float *keep(const float **values, size_t count, float *to)
     return to + count;
 }
 
-/* Takes the held results out of the session's own memory, which its next run writes to. */
-static void keep_results(forecaster_t *forecaster, const session_t *session)
+/* Takes the run's results out of its session's memory, which the session's next run writes to. */
+static void keep_results(forecaster_t *forecaster, run_t *run)
 {
-    run_t *held = forecaster->held;
-    if (!held || held->session != session)
-        return;
-    const model_shape_t *shape = session_shape(session);
-    size_t rows = (size_t)held->count * shape->variates;
-    float *to = keep(&held->output.mean, rows * shape->horizon, forecaster->kept);
-    to = keep(&held->output.quantiles, rows * shape->quantile_count * shape->horizon, to);
-    keep(&held->output.samples, rows * shape->samples * held->output.sample_stride, to);
+    const model_shape_t *shape = session_shape(run->session);
+    size_t rows = (size_t)run->count * shape->variates;
+    float *to = keep(&run->output.mean, rows * shape->horizon, forecaster->kept);
+    to = keep(&run->output.quantiles, rows * shape->quantile_count * shape->horizon, to);
+    keep(&run->output.samples, rows * shape->samples * run->output.sample_stride, to);
 }
 
-/* Runs the session, and publishes meanwhile what the run before has left. */
-static int compute(forecaster_t *forecaster, run_t *run)
+/* What the session says of a run. Only a failed device is a failure of the forecaster. */
+static int judge(forecaster_t *forecaster, run_t *run, int rc)
 {
-    session_stats_t before, after;
-    session_stats(run->session, &before);
-    keep_results(forecaster, run->session);
-    int64_t start_ns = clock_monotonic_ns();
-    int rc = session_start(run->session, run->count);
-    forecaster_flush(forecaster);
-    if (rc == SESSION_OK)
-        rc = session_wait(run->session);
-    run->computed_ns = clock_monotonic_ns();
-    session_stats(run->session, &after);
-
-    shm_counters_t *counters = forecaster->parts.counters;
-    run->batch->done.compute_ns += run->computed_ns - start_ns;
-    shm_counter_add(counters, SHM_COUNTER_COMPUTE_NS, (uint64_t)(run->computed_ns - start_ns));
-    shm_counter_add(counters, SHM_COUNTER_GRAPH_CAPTURES, after.captures - before.captures);
-    shm_counter_add(counters, SHM_COUNTER_GRAPH_REPLAYS, after.replays - before.replays);
+    run->rc = rc;
     if (rc == SESSION_ERR_DEVICE)
         return error_add(FORECASTER_ERR_DEVICE, "%s, model %s, a batch of %u", backend_name(forecaster->parts.backend),
                          run->hosted->config->name, run->count);
     uint64_t held_back;
     if (rc < 0 && log_allow(&forecaster->run_failed, COMPLAINT_INTERVAL_S * CLOCK_NS_PER_S, &held_back))
         log_warning("model %s: a batch of %u failed: %s", run->hosted->config->name, run->count, error_text());
-    run->rc = rc;
-    run->output = *session_output(run->session);
     return FORECASTER_OK;
+}
+
+/* Waits for the run that the device has: its results are then in its session's memory. */
+static int finish(forecaster_t *forecaster, run_t *run)
+{
+    forecaster->running = NULL;
+    int rc = run->rc < 0 ? FORECASTER_OK : judge(forecaster, run, session_wait(run->session));
+    run->computed_ns = clock_monotonic_ns();
+    run->output = *session_output(run->session);
+    if (rc < 0)
+        return rc;
+    session_stats_t after;
+    session_stats(run->session, &after);
+    int64_t compute_ns = run->rc < 0 ? 0 : after.device_ns;
+    shm_counters_t *counters = forecaster->parts.counters;
+    run->batch->done.compute_ns += compute_ns;
+    shm_counter_add(counters, SHM_COUNTER_COMPUTE_NS, (uint64_t)compute_ns);
+    shm_counter_add(counters, SHM_COUNTER_GRAPH_CAPTURES, after.captures - run->before.captures);
+    shm_counter_add(counters, SHM_COUNTER_GRAPH_REPLAYS, after.replays - run->before.replays);
+    return FORECASTER_OK;
+}
+
+/* Gives the gathered run to the device as soon as it is done with the one before, which is published meanwhile. */
+static int hand_over(forecaster_t *forecaster, run_t *run)
+{
+    run_t *before = forecaster->running;
+    if (before) {
+        int rc = finish(forecaster, before);
+        if (rc < 0)
+            return rc;
+        if (before->session == run->session)
+            keep_results(forecaster, before);
+    }
+    if (run->input == &run->hosted->beside)
+        input_copy(session_shape(run->session), session_input(run->session), run->input, run->count);
+    session_stats(run->session, &run->before);
+    int rc = judge(forecaster, run, session_start(run->session, run->count));
+    forecaster->running = rc < 0 ? NULL : run;
+    if (before)
+        publish_all(forecaster, before);
+    return rc;
+}
+
+int forecaster_flush(forecaster_t *forecaster)
+{
+    run_t *run = forecaster->running;
+    int rc = run ? finish(forecaster, run) : FORECASTER_OK;
+    if (run && rc == FORECASTER_OK)
+        publish_all(forecaster, run);
+    return rc;
+}
+
+int forecaster_poll(forecaster_t *forecaster)
+{
+    run_t *run = forecaster->running;
+    int ready = run && run->rc == SESSION_OK ? session_ready(run->session) : 1;
+    if (ready < 0) {
+        forecaster->running = NULL;
+        return judge(forecaster, run, ready);
+    }
+    return ready ? forecaster_flush(forecaster) : FORECASTER_BUSY;
 }
 
 static hosted_t *find_model(forecaster_t *forecaster, const char *name)
@@ -501,8 +547,8 @@ static session_t *smallest_that_fits(const hosted_t *hosted, uint32_t series)
 
 static batch_t *begin_batch(forecaster_t *forecaster, const wire_assign_t *assign)
 {
-    const run_t *held = forecaster->held;
-    batch_t *batch = &forecaster->batches[held && held->batch == &forecaster->batches[0]];
+    const run_t *running = forecaster->running;
+    batch_t *batch = &forecaster->batches[running && running->batch == &forecaster->batches[0]];
     batch->open = 1;
     batch->done = (wire_done_t){.batch_id = assign->batch_id, .count = assign->count, .status = batch->status};
     snprintf(batch->done.worker, sizeof batch->done.worker, "%s", forecaster->parts.worker);
@@ -518,21 +564,22 @@ int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const
     if (hosted)
         windows_catch_up(hosted->windows, segment);
     for (uint32_t next = 0; hosted && next < assign->count;) {
-        run_t *run = &forecaster->runs[forecaster->held == &forecaster->runs[0]];
+        const run_t *running = forecaster->running;
+        run_t *run = &forecaster->runs[running == &forecaster->runs[0]];
         run->hosted = hosted;
         run->session = smallest_that_fits(hosted, assign->count - next);
+        run->input = running && running->session == run->session ? &hosted->beside : session_input(run->session);
         run->batch = batch;
         run->assigned_ns = assigned_ns;
         gather(forecaster, run, segment, assign, &next);
         if (!run->count)
             continue;
-        int rc = compute(forecaster, run);
+        batch->open++;
+        int rc = hand_over(forecaster, run);
+        if (rc == FORECASTER_OK && !forecaster->parts.overlap)
+            rc = forecaster_flush(forecaster);
         if (rc < 0)
             return rc;
-        forecaster->held = run;
-        batch->open++;
-        if (!forecaster->parts.overlap)
-            forecaster_flush(forecaster);
     }
     settle(forecaster, batch);
     return FORECASTER_OK;

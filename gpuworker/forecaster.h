@@ -2,9 +2,10 @@
  *
  * forecaster_open and forecaster_join do everything that allocates, compiles or captures; forecaster_run does none of it.
  *
- * Where the device works by itself (parts.overlap), the host encodes and publishes one batch while the device computes the next: the last
- * results of a batch stay unpublished until the next forecaster_run has started the device, or forecaster_flush. Call that as soon as there is no
- * next batch at hand, and before the segment is left. One thread, the backend's. */
+ * Where the device works by itself (parts.overlap), the host gathers the next batch and publishes the one before while the device computes:
+ * forecaster_run returns with the device at work on the batch's last series. Call forecaster_poll until it has nothing left, also while no
+ * batch is at hand, and forecaster_flush before the segment is left. One thread, the backend's.
+ */
 #ifndef BARCAST_GPUWORKER_FORECASTER_H
 #define BARCAST_GPUWORKER_FORECASTER_H
 
@@ -13,6 +14,7 @@
 
 enum {
     FORECASTER_OK = 0,
+    FORECASTER_BUSY = 1,        /* the device is at work */
     FORECASTER_ERR_MODEL = -1,  /* a model or session that cannot be opened: error_text() names it */
     FORECASTER_ERR_MEMORY = -2, /* not one bucket fits */
     FORECASTER_ERR_DEVICE = -3  /* the device failed: nothing works any more */
@@ -45,10 +47,14 @@ uint32_t forecaster_sessions(const forecaster_t *forecaster, wire_session_t out[
 int forecaster_join(forecaster_t *forecaster, const shm_segment_t *segment);
 
 /* Forecasts the items in order, in runs of the smallest bucket that fits, and publishes each. A failure of an item is its status; the negative
- * code is FORECASTER_ERR_DEVICE alone: then the batch is not finished and error_text() names the device and what failed on it. */
+ * code, here and below, is FORECASTER_ERR_DEVICE alone: then the batches that the device had are not finished and error_text() names the device and
+ * what failed on it. */
 int forecaster_run(forecaster_t *forecaster, const shm_segment_t *segment, const wire_assign_t *assign);
 
-/* Publishes what the last run has left. False: nothing. */
-bool forecaster_flush(forecaster_t *forecaster);
+/* Publishes what the device has finished. FORECASTER_BUSY: it still computes; FORECASTER_OK: all is out. */
+int forecaster_poll(forecaster_t *forecaster);
+
+/* Waits for the device and publishes all. */
+int forecaster_flush(forecaster_t *forecaster);
 
 #endif

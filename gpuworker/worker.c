@@ -243,8 +243,8 @@ static bool same_segment(worker_t *worker, uint64_t epoch)
 {
     if (epoch == worker->epoch)
         return true;
-    forecaster_flush(worker->forecaster);
-    return join_segment(worker) == SHM_OK && epoch == worker->epoch;
+    worker->device_failed = forecaster_flush(worker->forecaster) < 0;
+    return !worker->device_failed && join_segment(worker) == SHM_OK && epoch == worker->epoch;
 }
 
 static void refuse_stale(worker_t *worker, const wire_assign_t *assign)
@@ -309,19 +309,26 @@ static void handle(worker_t *worker, const void *data, size_t bytes)
                     (unsigned long long)held_back);
 }
 
-/* Everything that the scheduler has sent so far. A batch's last forecasts are published once no other batch is at hand. */
+/* Everything that the scheduler has sent so far. */
 static void handle_all(worker_t *worker)
 {
-    while (!worker->device_failed) {
+    bool received = true;
+    while (received && !worker->device_failed) {
         zmq_msg_t message;
         zmq_msg_init(&message);
-        bool received = zmq_msg_recv(&message, worker->dealer, ZMQ_DONTWAIT) >= 0;
+        received = zmq_msg_recv(&message, worker->dealer, ZMQ_DONTWAIT) >= 0;
         if (received)
             handle(worker, zmq_msg_data(&message), zmq_msg_size(&message));
         zmq_msg_close(&message);
-        if (!received && !forecaster_flush(worker->forecaster))
-            return;
     }
+}
+
+/* Publishes what the device has done since. */
+static bool device_busy(worker_t *worker)
+{
+    int rc = worker->device_failed ? FORECASTER_ERR_DEVICE : forecaster_poll(worker->forecaster);
+    worker->device_failed = rc < 0;
+    return rc == FORECASTER_BUSY;
 }
 
 static void keep_in_touch(worker_t *worker)
@@ -340,14 +347,17 @@ static bool has_input(worker_t *worker)
     return zmq_getsockopt(worker->dealer, ZMQ_EVENTS, &events, &bytes) == 0 && (events & ZMQ_POLLIN);
 }
 
-/* Does all that there is to do. The sockets' descriptors tell of news once: after this, none is left that they have told of. */
+/* Does all that there is to do, and while the device computes, looks for more: it is done in milliseconds, sleeping would cost some of them. The
+ * sockets' descriptors tell of news once: after this, none is left that they have told of. */
 static void take_turn(worker_t *worker)
 {
+    bool busy;
     do {
         handle_all(worker);
+        busy = device_busy(worker);
         publisher_serve(worker->publisher);
         keep_in_touch(worker);
-    } while (!worker->device_failed && has_input(worker)); /* sending may have swallowed the descriptor's news */
+    } while (!worker->device_failed && (busy || has_input(worker))); /* sending may have swallowed the descriptor's news */
 }
 
 static int descriptor(void *socket)

@@ -242,6 +242,12 @@ int backend_synchronize(backend_t *backend)
     return rc < 0 ? rc : backend_front_leave(backend, backend->vtable->synchronize(backend));
 }
 
+int backend_idle(backend_t *backend)
+{
+    int rc = backend_front_enter(backend);
+    return rc < 0 ? rc : backend_front_leave(backend, backend->vtable->idle(backend));
+}
+
 /* ---- time --------------------------------------------------------------------------------------------------------------------- */
 
 static int timer_order(const char *name)

@@ -29,6 +29,7 @@ typedef struct {
     int (*copy_in)(backend_t *backend, void *to, const void *from, size_t bytes); /* enqueued */
     int (*copy_out)(backend_t *backend, const void *from, void *to, size_t bytes); /* enqueued */
     int (*synchronize)(backend_t *backend);
+    int (*idle)(backend_t *backend); /* 1: yes, 0: no */
 
     int (*timer_start)(backend_t *backend); /* called in the order start, stop, read; the last may repeat */
     int (*timer_stop)(backend_t *backend);

@@ -71,6 +71,8 @@ int backend_copy_in(backend_t *backend, const backend_tensor_t *to, const void *
 int backend_copy_out(backend_t *backend, const backend_tensor_t *from, void *to);
 
 int backend_synchronize(backend_t *backend);
+/* 1: everything that was enqueued is done. 0: not yet. */
+int backend_idle(backend_t *backend);
 
 /* The device's own time for what is enqueued between start and stop; read waits for the stop. Wall time on the CPU. One timer a backend;
  * out of this order: BACKEND_ERR_INVALID. */

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "gpuworker/engine/input.h"
 #include "gpuworker/engine/rescale.h"
 
 struct session {
@@ -70,12 +71,6 @@ static void prepare(session_t *session)
         session->family->prepare(session->state);
 }
 
-static int start(session_t *session)
-{
-    prepare(session);
-    return enqueue(session);
-}
-
 static int finish(session_t *session)
 {
     int rc = backend_synchronize(session->backend) < 0 ? SESSION_ERR_DEVICE : SESSION_OK;
@@ -88,7 +83,10 @@ static int finish(session_t *session)
 
 static int run(session_t *session)
 {
-    int rc = start(session);
+    int rc;
+
+    prepare(session);
+    rc = enqueue(session);
     return rc < 0 ? rc : finish(session);
 }
 
@@ -108,30 +106,6 @@ static int run_timed(session_t *session, int64_t *device_ns)
     return rc;
 }
 
-/* Series 0 once more at place `to` of [batch][bytes]. */
-static void repeat_first(void *base, uint32_t to, size_t bytes)
-{
-    memcpy((char *)base + to * bytes, base, bytes);
-}
-
-static void pad(session_t *session, uint32_t count)
-{
-    const model_shape_t *shape = &session->shape;
-    model_input_t *input = &session->input;
-    size_t values = (size_t)shape->variates * shape->context;
-
-    for (uint32_t i = count; i < shape->batch; i++) {
-        repeat_first(input->values, i, values * sizeof *input->values);
-        repeat_first(input->mask, i, values * sizeof *input->mask);
-        repeat_first(input->length, i, sizeof *input->length);
-        repeat_first(input->group, i, shape->variates * sizeof *input->group);
-        repeat_first(input->key, i, sizeof *input->key);
-        repeat_first(input->log_price, i, shape->variates * sizeof *input->log_price);
-        repeat_first(input->time_ns, i, ((size_t)shape->context + shape->horizon) * sizeof *input->time_ns);
-        repeat_first(input->future, i, (size_t)shape->exogenous * shape->horizon * sizeof *input->future);
-    }
-}
-
 /* What a run of `count` series needs before it. */
 static int accept_run(session_t *session, uint32_t count)
 {
@@ -143,25 +117,39 @@ static int accept_run(session_t *session, uint32_t count)
                              session->shape.context);
     session->rescaled =
         session->exponents != NULL && rescale_inputs(&session->shape, &session->input, count, session->exponents) ? count : 0;
-    pad(session, count);
+    input_pad(&session->shape, &session->input, count);
     return SESSION_OK;
-}
-
-int session_run(session_t *session, uint32_t count)
-{
-    int rc = accept_run(session, count);
-    return rc < 0 ? rc : run(session);
 }
 
 int session_start(session_t *session, uint32_t count)
 {
     int rc = accept_run(session, count);
-    return rc < 0 ? rc : start(session);
+
+    if (rc < 0)
+        return rc;
+    prepare(session);
+    if (backend_timer_start(session->backend) < 0)
+        return SESSION_ERR_DEVICE;
+    rc = enqueue(session);
+    return rc == SESSION_OK && backend_timer_stop(session->backend) < 0 ? SESSION_ERR_DEVICE : rc;
+}
+
+int session_ready(session_t *session)
+{
+    int idle = backend_idle(session->backend);
+    return idle < 0 ? SESSION_ERR_DEVICE : idle;
 }
 
 int session_wait(session_t *session)
 {
-    return finish(session);
+    int rc = finish(session);
+    return rc == SESSION_OK && backend_timer_read(session->backend, &session->stats.device_ns) < 0 ? SESSION_ERR_DEVICE : rc;
+}
+
+int session_run(session_t *session, uint32_t count)
+{
+    int rc = session_start(session, count);
+    return rc < 0 ? rc : session_wait(session);
 }
 
 int session_run_timed(session_t *session, uint32_t count, int64_t *device_ns)
@@ -290,7 +278,7 @@ static int try_out(session_t *session, bool graphs)
     if (graphs && backend_has_graphs(session->backend) && (rc = capture(session)) < 0)
         return rc;
     begin_ns = clock_monotonic_ns();
-    rc = run(session);
+    rc = session_run(session, session->shape.batch);
     session->stats.run_ns = clock_monotonic_ns() - begin_ns;
     return rc;
 }

@@ -30,8 +30,10 @@ model_input_t *session_input(session_t *session);
  * host memory. */
 int session_run(session_t *session, uint32_t count);
 /* The same in two: start enqueues it and returns at once where the device works by itself; wait blocks until the results are there. In between,
- * neither the inputs nor the outputs may be touched. After a failed start there is nothing to wait for. */
+ * neither the inputs nor the outputs may be touched. After a failed start there is nothing to wait for. ready: 1 when wait
+ * would not block, 0, or a negative code: nothing to wait for. */
 int session_start(session_t *session, uint32_t count);
+int session_ready(session_t *session);
 int session_wait(session_t *session);
 /* The same, with the device's own time for it. A graph is replayed twice, one right behind the other, and the second one timed: so no wait
  * for the host is in it. */
@@ -44,6 +46,7 @@ int session_set_tap(session_t *session, model_tap_t tap, void *context);
 typedef struct {
     size_t bytes;            /* device memory of the session */
     int64_t open_ns, run_ns; /* duration of open, and of one full run measured in it */
+    int64_t device_ns;       /* what the last run took on the device's own clock */
     bool graph;
     uint64_t captures, replays, eager_runs;
 } session_stats_t;

@@ -71,6 +71,12 @@ static int cpu_synchronize(backend_t *backend)
     return BACKEND_OK;
 }
 
+static int cpu_idle(backend_t *backend)
+{
+    (void)backend;
+    return 1;
+}
+
 static int cpu_timer_start(backend_t *backend)
 {
     ((backend_cpu_t *)backend)->timer_start_ns = clock_monotonic_ns();
@@ -134,6 +140,7 @@ static const backend_vtable_t cpu_vtable = {
     .copy_in = cpu_copy,
     .copy_out = cpu_copy_back,
     .synchronize = cpu_synchronize,
+    .idle = cpu_idle,
     .timer_start = cpu_timer_start,
     .timer_stop = cpu_timer_stop,
     .timer_read = cpu_timer_read,

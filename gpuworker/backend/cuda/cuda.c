@@ -80,6 +80,12 @@ static int cuda_synchronize(backend_t *backend)
     return cuda_check("synchronize", cudaStreamSynchronize(cuda_of(backend)->stream));
 }
 
+static int cuda_idle(backend_t *backend)
+{
+    cudaError_t status = cudaStreamQuery(cuda_of(backend)->stream);
+    return status == cudaErrorNotReady ? 0 : status == cudaSuccess ? 1 : cuda_check("synchronize", status);
+}
+
 static int copy(backend_t *backend, const char *name, void *to, const void *from, size_t bytes, const void *host)
 {
     backend_cuda_t *cuda = cuda_of(backend);
@@ -237,6 +243,7 @@ static const backend_vtable_t cuda_vtable = {
     .copy_in = cuda_copy_in,
     .copy_out = cuda_copy_out,
     .synchronize = cuda_synchronize,
+    .idle = cuda_idle,
     .timer_start = cuda_timer_start,
     .timer_stop = cuda_timer_stop,
     .timer_read = cuda_timer_read,

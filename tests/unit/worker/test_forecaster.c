@@ -34,10 +34,15 @@ typedef struct {
 } fixture_t;
 
 static uint32_t biggest_that_fits; /* batch of a session; 0: all fit */
-static bool device_fails;
+static bool device_fails, device_computes;
+static float *started_values; /* what the device was given */
 
 int __real_session_open(model_t *model, const model_shape_t *shape, bool graphs, session_t **out);
 int __wrap_session_open(model_t *model, const model_shape_t *shape, bool graphs, session_t **out);
+int __real_session_start(session_t *session, uint32_t count);
+int __wrap_session_start(session_t *session, uint32_t count);
+int __real_session_ready(session_t *session);
+int __wrap_session_ready(session_t *session);
 int __real_session_wait(session_t *session);
 int __wrap_session_wait(session_t *session);
 
@@ -48,8 +53,29 @@ int __wrap_session_open(model_t *model, const model_shape_t *shape, bool graphs,
     return __real_session_open(model, shape, graphs, out);
 }
 
+static size_t value_bytes(const session_t *session)
+{
+    const model_shape_t *shape = session_shape(session);
+    return (size_t)shape->batch * shape->variates * shape->context * sizeof(float);
+}
+
+int __wrap_session_start(session_t *session, uint32_t count)
+{
+    started_values = realloc(started_values, value_bytes(session));
+    assert_non_null(started_values);
+    memcpy(started_values, session_input(session)->values, value_bytes(session));
+    return __real_session_start(session, count);
+}
+
+int __wrap_session_ready(session_t *session)
+{
+    return device_computes ? 0 : __real_session_ready(session);
+}
+
+/* Whatever is gathered meanwhile: the device reads what it was given. */
 int __wrap_session_wait(session_t *session)
 {
+    assert_memory_equal(session_input(session)->values, started_values, value_bytes(session));
     return device_fails ? error_set(SESSION_ERR_DEVICE, "synchronize: an illegal memory access") : __real_session_wait(session);
 }
 
@@ -132,6 +158,8 @@ static int teardown(void **state)
     shm_segment_leave(f->segment);
     shm_segment_delete(f->name);
     config_free(f->config);
+    free(started_values);
+    started_values = NULL;
     free(f);
     return 0;
 }
@@ -207,15 +235,33 @@ static void batch_is_published_while_the_next_one_is_computed(void **state)
     expect_forecast(f, 1);
     expect_no_forecast(f);
     assert_int_equal(f->finished, 1);
-    assert_true(forecaster_flush(f->forecaster));
+    assert_int_equal(forecaster_flush(f->forecaster), FORECASTER_OK);
     expect_forecast(f, 2);
     expect_forecast(f, 3);
     assert_int_equal(f->finished, 2);
     assert_int_equal(f->batch_id[0], 1);
     assert_int_equal(f->batch_id[1], 2);
-    assert_false(forecaster_flush(f->forecaster));
+    assert_int_equal(forecaster_poll(f->forecaster), FORECASTER_OK);
+    expect_no_forecast(f);
     assert_int_equal(shm_counter_get(f->counters, SHM_COUNTER_FORECASTS), 4);
     assert_int_equal(shm_counter_get(f->counters, SHM_COUNTER_BATCHES_RUN), 2);
+}
+
+static void poll_publishes_once_the_device_is_done(void **state)
+{
+    fixture_t *f = *state;
+    assert_int_equal(forecaster_poll(f->forecaster), FORECASTER_OK);
+    run(f, 1, 0, 2);
+    device_computes = true;
+    int busy = forecaster_poll(f->forecaster);
+    device_computes = false;
+    assert_int_equal(busy, FORECASTER_BUSY);
+    expect_no_forecast(f);
+    assert_int_equal(f->finished, 0);
+    assert_int_equal(forecaster_poll(f->forecaster), FORECASTER_OK);
+    expect_forecast(f, 0);
+    expect_forecast(f, 1);
+    assert_int_equal(f->finished, 1);
 }
 
 static void batch_of_several_runs_is_finished_with_its_last(void **state)
@@ -229,7 +275,7 @@ static void batch_of_several_runs_is_finished_with_its_last(void **state)
     run(f, 2, 5, 1);
     expect_forecast(f, 4);
     assert_int_equal(f->finished, 1);
-    assert_true(forecaster_flush(f->forecaster));
+    assert_int_equal(forecaster_flush(f->forecaster), FORECASTER_OK);
     expect_forecast(f, 5);
     assert_int_equal(f->finished, 2);
 }
@@ -242,7 +288,7 @@ static void batch_without_a_window_is_finished_at_once(void **state)
     assert_int_equal(f->finished, 1);
     assert_int_equal(f->batch_id[0], 2);
     assert_memory_equal(f->status[0], ((const uint8_t[]){WIRE_ITEM_STALE, WIRE_ITEM_STALE}), 2);
-    assert_true(forecaster_flush(f->forecaster));
+    assert_int_equal(forecaster_flush(f->forecaster), FORECASTER_OK);
     expect_forecast(f, 0);
     assert_int_equal(f->batch_id[1], 1);
     assert_int_equal(f->status[1][0], WIRE_ITEM_OK);
@@ -276,8 +322,9 @@ static void device_that_fails_is_named_with_what_failed(void **state)
 {
     fixture_t *f = *state;
     run(f, 1, 0, 1);
-    wire_item_t item = {.symbol_id = 1, .end = BARS};
-    wire_assign_t assign = {.batch_id = 2, .model = "base", .count = 1, .items = &item};
+    run(f, 2, 1, 1);
+    wire_item_t item = {.symbol_id = 2, .end = BARS};
+    wire_assign_t assign = {.batch_id = 3, .model = "base", .count = 1, .items = &item};
     device_fails = true;
     int rc = forecaster_run(f->forecaster, f->segment, &assign);
     device_fails = false;
@@ -285,9 +332,10 @@ static void device_that_fails_is_named_with_what_failed(void **state)
     assert_non_null(strstr(error_text(), "cpu"));
     assert_non_null(strstr(error_text(), "model base"));
     assert_non_null(strstr(error_text(), "synchronize: an illegal memory access"));
-    assert_int_equal(f->finished, 1); /* what was computed before is out, the batch that failed is not finished */
+    assert_int_equal(f->finished, 1); /* what was computed before is out, what the device had is not finished */
     assert_int_equal(f->batch_id[0], 1);
-    assert_false(forecaster_flush(f->forecaster));
+    expect_forecast(f, 0);
+    expect_no_forecast(f);
 }
 
 int main(void)
@@ -295,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(forecasts_are_scored_when_their_bars_arrive, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_is_published_while_the_next_one_is_computed, setup, teardown),
+        cmocka_unit_test_setup_teardown(poll_publishes_once_the_device_is_done, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_of_several_runs_is_finished_with_its_last, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_without_a_window_is_finished_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(batch_of_an_unknown_model_fails, setup, teardown),
