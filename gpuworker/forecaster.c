@@ -79,30 +79,6 @@ static backend_dtype_t precision_of(const config_model_t *config, const backend_
     return config->precision == CONFIG_PRECISION_BF16 ? BACKEND_BF16 : BACKEND_F32;
 }
 
-static model_shape_t shape_of(const config_model_t *config, const variates_t *variates, uint32_t batch, backend_dtype_t precision)
-{
-    model_shape_t shape = {.batch = batch,
-                           .variates = variates_count(variates),
-                           .exogenous = variates->known_count,
-                           .context = config->context,
-                           .horizon = config->horizon,
-                           .samples = config->samples,
-                           .quantile_count = config->quantile_count,
-                           .precision = precision,
-                           .options = {.rescale = config->rescale,
-                                       .temperature = (float)config->temperature,
-                                       .top_k = config->top_k,
-                                       .top_p = (float)config->top_p,
-                                       .window = config->window,
-                                       .decode_block = config->decode_block,
-                                       .minimum_observed = config->minimum_observed,
-                                       .cap = (float)config->cap},
-                           .discard_samples = !config->publish_samples};
-    for (uint32_t i = 0; i < config->quantile_count; i++)
-        shape.quantiles[i] = (float)config->quantiles[i];
-    return shape;
-}
-
 static int open_error(int session_rc)
 {
     switch (session_rc) {
@@ -120,7 +96,7 @@ static int open_sessions(hosted_t *hosted, const forecaster_parts_t *parts, back
 {
     const config_model_t *config = hosted->config;
     for (uint32_t i = config->bucket_count; i-- > 0;) {
-        model_shape_t shape = shape_of(config, windows_variates(hosted->windows), config->buckets[i], precision);
+        model_shape_t shape = variates_shape(windows_variates(hosted->windows), config, config->buckets[i], precision);
         session_t *session;
         int rc = session_open(hosted->model, &shape, parts->config->worker.graphs, &session);
         if (rc == SESSION_ERR_MEMORY && (i > 0 || hosted->session_count > 0)) {

@@ -128,6 +128,30 @@ uint32_t variates_count(const variates_t *variates)
     return variates->field_count + variates->companion_count + variates->known_count;
 }
 
+model_shape_t variates_shape(const variates_t *variates, const config_model_t *model, uint32_t batch, backend_dtype_t precision)
+{
+    model_shape_t shape = {.batch = batch,
+                           .variates = variates_count(variates),
+                           .exogenous = variates->known_count,
+                           .context = model->context,
+                           .horizon = model->horizon,
+                           .samples = model->samples,
+                           .quantile_count = model->quantile_count,
+                           .precision = precision,
+                           .options = {.rescale = model->rescale,
+                                       .temperature = (float)model->temperature,
+                                       .top_k = model->top_k,
+                                       .top_p = (float)model->top_p,
+                                       .window = model->window,
+                                       .decode_block = model->decode_block,
+                                       .minimum_observed = model->minimum_observed,
+                                       .cap = (float)model->cap},
+                           .discard_samples = !model->publish_samples};
+    for (uint32_t i = 0; i < model->quantile_count; i++)
+        shape.quantiles[i] = (float)model->quantiles[i];
+    return shape;
+}
+
 float variates_known_value(const variates_t *variates, uint32_t known, int64_t time_ns)
 {
     const double two_pi = 6.283185307179586;

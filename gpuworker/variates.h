@@ -31,6 +31,9 @@ void variates_close(variates_t *variates);
 
 uint32_t variates_count(const variates_t *variates);
 
+/* The session that the configuration asks for, for batches of that many series. */
+model_shape_t variates_shape(const variates_t *variates, const config_model_t *model, uint32_t batch, backend_dtype_t precision);
+
 /* Known variate `known` of a bar that opens then. */
 float variates_known_value(const variates_t *variates, uint32_t known, int64_t time_ns);
 

@@ -119,35 +119,31 @@ static int open_model(stress_t *stress, uint32_t index)
 {
     const stress_model_t *plan = &stress->options->plan->models[index];
     char revision[17];
-    model_info_t info = {0};
-    int rc = model_load(stress->options->backend, plan->path, plan->precision, &stress->model[index], revision);
+    model_info_t info;
+    model_shape_t shapes[STRESS_SHAPES_MOST];
+    int count = 0, rc = model_load(stress->options->backend, plan->path, plan->precision, &stress->model[index], revision);
 
     if (rc == 0)
         rc = model_load(stress->cpu, plan->path, BACKEND_F32, &stress->reference[index], revision);
-    if (rc == 0)
-        model_info(stress->model[index], &info);
-    for (uint32_t i = 0; rc == 0 && i < plan->shape_count; i++) {
-        model_shape_t shape = plan->shapes[i];
-
-        if (info.whole_bars)
-            shape.variates = MODEL_WHOLE_BAR;
-        rc = open_subject(stress, index, &shape);
-    }
+    if (rc < 0)
+        return rc;
+    model_info(stress->model[index], &info);
+    if ((count = stress_plan_shapes(plan, &info, shapes)) < 0)
+        return error_add(count, "%s", plan->name);
+    for (int i = 0; rc == 0 && i < count; i++)
+        rc = open_subject(stress, index, &shapes[i]);
     return rc;
 }
 
 static int open_all(stress_t *stress)
 {
     const stress_plan_t *plan = stress->options->plan;
-    uint32_t shapes = 0;
     int rc = 0;
 
-    for (uint32_t i = 0; i < plan->model_count; i++)
-        shapes += plan->models[i].shape_count;
     stress->cpu = stress->options->backend;
     if (backend_kind(stress->cpu) != BACKEND_CPU)
         rc = backend_open(&(backend_options_t){.kind = BACKEND_CPU, .threads = (int)stress->options->threads}, &stress->cpu);
-    if (rc == 0 && (stress->subjects = calloc(shapes, sizeof *stress->subjects)) == NULL)
+    if (rc == 0 && (stress->subjects = calloc((size_t)plan->model_count * STRESS_SHAPES_MOST, sizeof *stress->subjects)) == NULL)
         rc = error_set(-1, "out of memory");
     for (uint32_t i = 0; rc == 0 && i < plan->model_count; i++)
         rc = open_model(stress, i);

@@ -16,8 +16,7 @@
 typedef struct {
     const char *name, *path; /* borrowed */
     backend_dtype_t precision;
-    uint32_t shape_count;
-    model_shape_t shapes[CONFIG_BUCKETS_MOST];
+    const config_model_t *config; /* borrowed; NULL: a model by itself */
 } stress_model_t;
 
 typedef struct {
@@ -25,10 +24,15 @@ typedef struct {
     stress_model_t models[CONFIG_MODELS_MOST];
 } stress_plan_t;
 
-/* The sessions that a worker with this configuration opens; `automatic` is the precision of models whose precision is auto. */
+/* The models that a worker with this configuration loads; `automatic` is the precision of those whose precision is auto. */
 void stress_plan_config(const config_t *config, backend_dtype_t automatic, stress_plan_t *out);
-/* A few shapes of one model: alone and in batches, one and several patches ahead, paths and the mean, two variates. */
 void stress_plan_model(const char *path, backend_dtype_t precision, stress_plan_t *out);
+
+enum { STRESS_SHAPES_MOST = CONFIG_BUCKETS_MOST };
+
+/* The sessions of a model, by what it is: those that a worker opens, or, of a model by itself, a few shapes: alone and in batches, one and several
+ * patches ahead, paths and the mean, two variates. Their number, or a VARIATES_ERR_* (gpuworker/variates.h). */
+int stress_plan_shapes(const stress_model_t *model, const model_info_t *info, model_shape_t out[STRESS_SHAPES_MOST]);
 
 /* ---- compare.c: pure ------------------------------------------------------------------------------------------------------------ */
 

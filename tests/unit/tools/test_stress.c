@@ -59,8 +59,9 @@ static void a_configuration_gives_every_bucket_of_every_model(void **state)
                                "[model.two]\npath = naive\nfields = close,volume\ncontext = 100\nhorizon = 7\nsamples = 3\n"
                                "precision = bf16\npublish_samples = on\nquantiles = 0.25, 0.75\nbuckets = 4\n";
     stress_plan_t plan;
+    model_shape_t shapes[STRESS_SHAPES_MOST];
+    const model_info_t one_field = {.family = "naive"}, whole_bars = {.whole_bars = true};
     config_t *config;
-    const model_shape_t *shape;
 
     (void)state;
     assert_int_equal(config_parse(text, "test", &config), 0);
@@ -68,35 +69,38 @@ static void a_configuration_gives_every_bucket_of_every_model(void **state)
     assert_int_equal(plan.model_count, 2);
     assert_string_equal(plan.models[0].name, "one");
     assert_int_equal(plan.models[0].precision, BACKEND_F32);
-    assert_int_equal(plan.models[0].shape_count, 2);
-    assert_int_equal(plan.models[0].shapes[0].batch, 1);
-    assert_int_equal(plan.models[0].shapes[1].batch, 8);
-    assert_true(plan.models[0].shapes[0].discard_samples);
+    assert_int_equal(stress_plan_shapes(&plan.models[0], &one_field, shapes), 2);
+    assert_int_equal(shapes[0].batch, 1);
+    assert_int_equal(shapes[0].variates, 1);
+    assert_int_equal(shapes[1].batch, 8);
+    assert_true(shapes[0].discard_samples);
+    assert_int_equal(stress_plan_shapes(&plan.models[0], &whole_bars, shapes), 2);
+    assert_int_equal(shapes[0].variates, MODEL_WHOLE_BAR);
     assert_int_equal(plan.models[1].precision, BACKEND_BF16);
-    assert_int_equal(plan.models[1].shape_count, 1);
-    shape = &plan.models[1].shapes[0];
-    assert_int_equal(shape->batch, 4);
-    assert_int_equal(shape->variates, 2);
-    assert_int_equal(shape->context, 100);
-    assert_int_equal(shape->horizon, 7);
-    assert_int_equal(shape->samples, 3);
-    assert_int_equal(shape->quantile_count, 2);
-    assert_true(near((double)shape->quantiles[1], 0.75));
-    assert_int_equal(shape->precision, BACKEND_BF16);
-    assert_false(shape->discard_samples);
+    assert_int_equal(stress_plan_shapes(&plan.models[1], &one_field, shapes), 1);
+    assert_int_equal(shapes[0].batch, 4);
+    assert_int_equal(shapes[0].variates, 2);
+    assert_int_equal(shapes[0].context, 100);
+    assert_int_equal(shapes[0].horizon, 7);
+    assert_int_equal(shapes[0].samples, 3);
+    assert_int_equal(shapes[0].quantile_count, 2);
+    assert_true(near((double)shapes[0].quantiles[1], 0.75));
+    assert_int_equal(shapes[0].precision, BACKEND_BF16);
+    assert_false(shapes[0].discard_samples);
     config_free(config);
 }
 
 static void a_model_alone_gets_its_directory_as_a_name(void **state)
 {
     stress_plan_t plan;
+    model_shape_t shapes[STRESS_SHAPES_MOST];
 
     (void)state;
     stress_plan_model("some/where/tiny", BACKEND_F32, &plan);
     assert_int_equal(plan.model_count, 1);
     assert_string_equal(plan.models[0].name, "tiny");
     assert_string_equal(plan.models[0].path, "some/where/tiny");
-    assert_true(plan.models[0].shape_count > 1);
+    assert_true(stress_plan_shapes(&plan.models[0], &(model_info_t){.family = "naive"}, shapes) > 1);
 }
 
 /* ---- random series ------------------------------------------------------------------------------------------------------------ */
