@@ -3,12 +3,14 @@
  *
  * The keys are cut into units of eight, those of the prefix first, then those of the tail; the groups of lanes take them in turn. A new
  * token's own key and value stay in registers on their way to the tail. At the end the groups' running maxima, sums and values are
- * joined: within a warp by shuffles, between warps in shared memory of the cluster's first block, in a fixed order.
+ * joined: within a warp by shuffles, between warps in shared memory of the cluster's first block, in a fixed order. What is stored there counts
+ * itself, so that nobody else waits.
  *
  * Trips to memory that wait for one another are most of the time of few queries, so what does not depend on the step is requested beside it. */
 #include <cooperative_groups.h>
 
 #include "gpuworker/backend/cuda/attention_op.cuh"
+#include "gpuworker/backend/cuda/ptx.cuh"
 
 enum {
     BLOCK_WARPS = 4,       /* at most */
@@ -19,27 +21,31 @@ enum {
     INDEX_PARTS = 4,       /* of WARP steps each, whose table rows a warp asks for before it knows the step */
 };
 
-/* What the warps of a query have seen, a row each. */
+/* What the warps of a query have seen, a row each, in shared memory of the cluster's first block. */
 template <typename G> struct seen_t {
-    static constexpr int WIDTH = G::LANES * G::PER;
-    float *sum, *most, *total;
+    static constexpr int WIDTH = G::LANES * G::PER, ROW_BYTES = (WIDTH + 2) * (int)sizeof(float);
+    float *sum;
+    float2 *share;     /* maximum, sum of weights */
+    uint64_t *arrived; /* all rows */
 
-    __device__ __forceinline__ seen_t(float *shared, int rows)
+    __device__ __forceinline__ seen_t(void *shared, int rows)
     {
-        sum = shared;
-        most = sum + rows * WIDTH;
-        total = most + rows;
+        sum = static_cast<float *>(shared);
+        share = reinterpret_cast<float2 *>(sum + rows * WIDTH);
+        arrived = reinterpret_cast<uint64_t *>(share + rows);
     }
 
     static size_t bytes(unsigned rows)
     {
-        return rows * (WIDTH + 2) * sizeof(float);
+        return rows * ROW_BYTES + sizeof(uint64_t);
     }
 };
 
-/* Joins what the groups of a warp have seen, and leaves it in row `warp`. */
-template <typename G> static __device__ __forceinline__ void join_groups(query_t<G> &query, const seen_t<G> &seen, int warp)
+/* Joins what the groups of a warp have seen, and leaves it in row `warp`; alone: the launch has no clusters. */
+template <typename G>
+static __device__ __forceinline__ void join_groups(query_t<G> &query, const seen_t<G> &seen, int warp, bool alone)
 {
+    constexpr int STORE = G::PER < 4 ? G::PER : 4;
     float most = query.most;
 
 #pragma unroll
@@ -54,10 +60,18 @@ template <typename G> static __device__ __forceinline__ void join_groups(query_t
             query.sum[i] += __shfl_xor_sync(0xffffffffu, query.sum[i], offset);
     }
     if (threadIdx.x % WARP < G::LANES) {
-        store_shared<G::PER>(seen.sum + warp * seen.WIDTH + query.at, query.sum);
-        if (query.lane == 0) {
-            seen.most[warp] = most;
-            seen.total[warp] = total;
+        float *sum = seen.sum + warp * seen.WIDTH + query.at, share[2] = {most, total};
+
+        if (alone) {
+            store_shared<G::PER>(sum, query.sum);
+            if (query.lane == 0)
+                seen.share[warp] = make_float2(most, total);
+        } else {
+#pragma unroll
+            for (int i = 0; i < G::PER; i += STORE)
+                ptx_store_remote<STORE>(sum + i, 0, query.sum + i, seen.arrived);
+            if (query.lane == 0)
+                ptx_store_remote<2>(&seen.share[warp].x, 0, share, seen.arrived);
         }
     }
 }
@@ -67,13 +81,13 @@ template <typename G>
 static __device__ __forceinline__ void join_warps(const seen_t<G> &seen, int warps, typename G::T *out, int head_dim)
 {
     int lane = (int)threadIdx.x % WARP;
-    float own = lane < warps ? seen.most[lane] : -INFINITY, most = own;
+    float2 share = seen.share[min(lane, warps - 1)];
+    float own = share.x, most = own;
 
 #pragma unroll
     for (int offset = WARP / 2; offset > 0; offset /= 2)
         most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, offset));
-    float weight = own > -INFINITY ? expf(own - most) : 0.0f;
-    float total = sum_lanes<WARP>(lane < warps ? weight * seen.total[lane] : 0.0f);
+    float weight = lane < warps && own > -INFINITY ? expf(own - most) : 0.0f, total = sum_lanes<WARP>(weight * share.y);
     weight = total > 0 ? weight / total : 0.0f;
     for (int first = (int)threadIdx.x - lane; first < head_dim; first += (int)blockDim.x) {
         int at = min(first + lane, head_dim - 1);
@@ -189,18 +203,23 @@ static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, WARPS_A_SM / BLOCK_W
     unsigned id = blockIdx.x / (unsigned)blocks, samples = op.samples, token = id % op.tokens, sample = id / op.tokens % samples,
              head = id / op.tokens / samples % op.heads, prefix_row = id / op.tokens / samples / op.heads;
     int64_t row = ((int64_t)(prefix_row / op.variates) * samples + sample) * op.variates + prefix_row % op.variates;
-    bool decode = op.mode == BACKEND_ATTENTION_DECODE, own = decode && warp == warps - 1; /* it has least to do */
+    bool alone = blocks == 1, decode = op.mode == BACKEND_ATTENTION_DECODE,
+         own = decode && warp == warps - 1; /* it has least to do */
     bool rotated = decode && op.table != NULL, few_steps = rotated && table_rows_t::fits(op);
     int prefix_units = (op.prefix_tokens + KEY_BATCH - 1) / KEY_BATCH;
     attention_lane_t<T> lane(op, row, head);
     const T *q = lane.qkv + token * 3 * lane.width, *k = q + lane.width, *v = k + lane.width;
     query_t<G> query(op.head_dim);
     typename query_t<G>::batch_t batch, next;
+    seen_t<G> seen(shared, warps);
     token_t<G> fresh;
     table_rows_t rows;
 
-    if (blocks > 1)
-        cluster.barrier_arrive(); /* A1: this block's shared memory is there */
+    if (!alone) {
+        if (rank == 0 && threadIdx.x == 0)
+            ptx_bulk_expect(seen.arrived, (uint32_t)(warps * seen.ROW_BYTES));
+        cluster.barrier_arrive(); /* A1: seen.arrived is there */
+    }
     begin();
     int step = op.step != NULL ? *op.step : 0, first = op.first != NULL ? op.first[prefix_row] : 0;
     const uint8_t *visible = op.visible != NULL ? op.visible + (int64_t)prefix_row * op.prefix_tokens : NULL;
@@ -251,19 +270,16 @@ static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, WARPS_A_SM / BLOCK_W
             fetch_unit<G>(query, batch, lane, next_unit, op.head_dim);
     }
 
-    float *join = reinterpret_cast<float *>(shared);
-    if (blocks > 1) {
+    if (!alone)
         cluster.barrier_wait(); /* pairs with A1 */
-        join_groups<G>(query, seen_t<G>(cluster.map_shared_rank(join, 0), warps), warp);
-        cluster.barrier_arrive();
-        if (rank != 0)
-            return;
-        cluster.barrier_wait();
-    } else {
-        join_groups<G>(query, seen_t<G>(join, warps), warp);
+    join_groups<G>(query, seen, warp, alone);
+    if (rank != 0)
+        return;
+    if (alone)
         __syncthreads();
-    }
-    join_warps<G>(seen_t<G>(join, warps), warps, lane.out + token * lane.width, op.head_dim);
+    else
+        ptx_bulk_wait(seen.arrived);
+    join_warps<G>(seen, warps, lane.out + token * lane.width, op.head_dim);
 }
 
 typedef struct {

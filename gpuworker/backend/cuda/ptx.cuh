@@ -102,6 +102,25 @@ static __device__ __forceinline__ void ptx_bulk_copy(void *shared, const void *f
         : "memory");
 }
 
+/* Stores COUNT floats, 2 or 4, to shared memory of block `rank` of the cluster, aligned to their size together; `arrived` of that block waits
+ * for their bytes as for those of copies. A launch without clusters must not. */
+template <int COUNT>
+static __device__ __forceinline__ void ptx_store_remote(float *shared, uint32_t rank, const float *from, uint64_t *arrived)
+{
+    uint32_t to, barrier;
+
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(ptx_shared_address(shared)), "r"(rank));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(barrier) : "r"(ptx_shared_address(arrived)), "r"(rank));
+    if constexpr (COUNT == 4)
+        asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                     "f"(from[0]), "f"(from[1]), "f"(from[2]), "f"(from[3]), "r"(barrier)
+                     : "memory");
+    else
+        asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(to),
+                     "f"(from[0]), "f"(from[1]), "r"(barrier)
+                     : "memory");
+}
+
 /* Until all bytes are there. By any thread that has seen ptx_bulk_expect() done. */
 static __device__ __forceinline__ void ptx_bulk_wait(uint64_t *arrived)
 {

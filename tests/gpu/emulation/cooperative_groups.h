@@ -27,11 +27,6 @@ struct cluster_group {
     {
         emulation_cluster_wait();
     }
-
-    template <typename T> T *map_shared_rank(T *shared, unsigned rank) const
-    {
-        return static_cast<T *>(emulation_cluster_map(shared, rank));
-    }
 };
 
 static inline cluster_group this_cluster()

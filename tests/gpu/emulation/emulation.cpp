@@ -343,10 +343,10 @@ void emulation_bulk_wait(uint64_t *arrived)
         for (copy_t &copy : block->bulk)
             if (copy.arrived == arrived) {
                 arrive(copy);
-                *arrived -= copy.bytes;
+                __atomic_fetch_sub(arrived, copy.bytes, __ATOMIC_RELAXED);
                 copy.arrived = NULL;
             }
-        if (*arrived == 0)
+        if (__atomic_load_n(arrived, __ATOMIC_ACQUIRE) == 0) /* pairs with emulation_store_remote */
             return;
         yield();
     }
@@ -391,7 +391,15 @@ void emulation_cluster_wait()
     }
 }
 
-void *emulation_cluster_map(void *address, unsigned rank)
+/* Where another block of the cluster has it. */
+static void *map_to(void *address, unsigned rank)
 {
     return block->cluster->base[rank] + (static_cast<char *>(address) - reinterpret_cast<char *>(shared));
+}
+
+void emulation_store_remote(void *to, unsigned rank, const void *from, size_t bytes, uint64_t *arrived)
+{
+    memcpy(map_to(to, rank), from, bytes);
+    __atomic_fetch_sub(static_cast<uint64_t *>(map_to(arrived, rank)), bytes,
+                       __ATOMIC_RELEASE); /* pairs with emulation_bulk_wait */
 }

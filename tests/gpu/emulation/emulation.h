@@ -97,7 +97,7 @@ unsigned emulation_cluster_blocks();
 unsigned emulation_cluster_rank();
 void emulation_cluster_arrive();
 void emulation_cluster_wait();
-void *emulation_cluster_map(void *shared, unsigned rank);
+void emulation_store_remote(void *shared, unsigned rank, const void *from, size_t bytes, uint64_t *arrived);
 
 static inline void __syncwarp()
 {

@@ -92,6 +92,12 @@ static inline void ptx_bulk_copy(void *shared, const void *from, uint32_t bytes,
     emulation_bulk_copy(shared, from, bytes, arrived);
 }
 
+template <int COUNT> static inline void ptx_store_remote(float *shared, uint32_t rank, const float *from, uint64_t *arrived)
+{
+    emulation_check_shared(shared, COUNT * sizeof(float));
+    emulation_store_remote(shared, rank, from, COUNT * sizeof(float), arrived);
+}
+
 static inline void ptx_bulk_wait(uint64_t *arrived)
 {
     emulation_bulk_wait(arrived);
