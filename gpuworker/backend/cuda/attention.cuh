@@ -22,13 +22,15 @@ template <typename G> struct query_t {
     float q[G::PER], sum[G::PER]; /* sum: of weight · value */
     float most, total;            /* largest score so far; this lane's part of the sum of weights */
     int lane, at;                 /* in the group; its first element */
-    bool active;                  /* at < head_dim */
+    bool active;                  /* at < head_dim; else q is zero here, whatever the key and value */
+    int from;                     /* at, or a place that is there */
 
     __device__ __forceinline__ query_t(int head_dim)
     {
         lane = (int)threadIdx.x % G::LANES;
         at = lane * G::PER;
         active = at < head_dim;
+        from = min(at, head_dim - G::PER);
         most = -INFINITY;
         total = 0;
 #pragma unroll
@@ -85,13 +87,16 @@ template <typename G> struct query_t {
     };
 
     /* Keys first .. first + 7, as far as they are below `end`; key i at k + i · pitch, its value at v + i · pitch. */
-    __device__ __forceinline__ void fetch(batch_t &batch, const T *k, const T *v, int64_t pitch, int first, int end) const
+    __device__ __forceinline__ void fetch(batch_t &batch, const T *k, const T *v, int pitch, int first, int end) const
     {
+        const char *from_k = reinterpret_cast<const char *>(k + from), *from_v = reinterpret_cast<const char *>(v + from);
+        int row_bytes = pitch * (int)sizeof(T); /* so that an address is one multiply-add */
+
 #pragma unroll
         for (int b = 0; b < KEY_BATCH; b++) {
-            int64_t from = min(first + b, end - 1) * pitch + at;
-            load_words<G::PER, T>(batch.keys[b], k + from, active);
-            load_words<G::PER, T>(batch.values[b], v + from, active);
+            int64_t offset = (int64_t)min(first + b, end - 1) * row_bytes;
+            load_words<G::PER, T>(batch.keys[b], reinterpret_cast<const T *>(from_k + offset), true);
+            load_words<G::PER, T>(batch.values[b], reinterpret_cast<const T *>(from_v + offset), true);
         }
     }
 
@@ -116,7 +121,7 @@ template <typename G> struct query_t {
                 part[b] = 0;
 #pragma unroll
                 for (int i = 0; i < G::PER; i++)
-                    part[b] += row[i] * row[i];
+                    part[b] += active ? row[i] * row[i] : 0.0f;
             }
             score = see(first + lane % KEY_BATCH, score, sum_parts(part));
         } else {
@@ -144,7 +149,7 @@ template <typename G> struct query_t {
     }
 
     /* Keys begin .. end-1. begin and end are the same in the whole warp. */
-    template <typename F> __device__ __forceinline__ void attend(const T *k, const T *v, int64_t pitch, int begin, int end, F see)
+    template <typename F> __device__ __forceinline__ void attend(const T *k, const T *v, int pitch, int begin, int end, F see)
     {
 #pragma unroll 1
         for (int first = begin; first < end; first += KEY_BATCH) {

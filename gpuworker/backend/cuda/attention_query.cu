@@ -17,6 +17,7 @@ enum {
     QUERY_WARPS = WARP,    /* at most: a lane each at the end, and eight blocks, as many as a cluster may have */
     QUERY_WARPS_LEAST = 2, /* of queries that fill the GPU many times */
     WARPS_A_SM = 16,       /* of this kernel, by its registers */
+    WARPS_A_SM_ONCE = 20,  /* likewise */
     SMS = 132,             /* of an H100 or H200 */
     INDEX_PARTS = 4,       /* of WARP steps each, whose table rows a warp asks for before it knows the step */
 };
@@ -118,10 +119,8 @@ template <typename G>
 static __device__ __forceinline__ void fetch_unit(const query_t<G> &query, typename query_t<G>::batch_t &batch,
                                                   const attention_lane_t<typename G::T> &lane, const unit_t &unit, int head_dim)
 {
-    if (unit.in_prefix)
-        query.fetch(batch, lane.prefix_k, lane.prefix_v, head_dim, unit.first, unit.end);
-    else
-        query.fetch(batch, lane.tail_k, lane.tail_v, head_dim, unit.first, unit.end);
+    query.fetch(batch, unit.in_prefix ? lane.prefix_k : lane.tail_k, unit.in_prefix ? lane.prefix_v : lane.tail_v, head_dim,
+                unit.first, unit.end);
 }
 
 /* Numbers of the table rows of all steps of a prefix row, a lane each, where they are few. */
@@ -189,11 +188,17 @@ static __device__ __forceinline__ void take_own(const attention_t &op, query_t<G
     }
 }
 
-template <typename G>
-static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, WARPS_A_SM / BLOCK_WARPS) attention_query_kernel(const attention_t op)
+/* Does a unit leave registers for another one? */
+template <typename G> static constexpr bool is_small = G::PER * sizeof(typename G::T) <= 8;
+
+/* ONCE: no group has more than one unit. Then there are few queries, whose blocks fit beside those of two more kernels if they have few
+ * registers. */
+template <typename G, bool ONCE>
+static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, (is_small<G> && ONCE ? WARPS_A_SM_ONCE : WARPS_A_SM) / BLOCK_WARPS)
+    attention_query_kernel(const attention_t op)
 {
     typedef typename G::T T;
-    constexpr bool AHEAD = G::PER * sizeof(T) <= 8; /* registers for the next unit while one is being taken in */
+    constexpr bool AHEAD = !ONCE && is_small<G>; /* registers for the next unit while one is being taken in */
     constexpr int GROUPS = WARP / G::LANES;
     extern __shared__ float4 shared[];
     cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
@@ -251,7 +256,7 @@ static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, WARPS_A_SM / BLOCK_W
     if (own)
         take_own<G>(op, query, lane, fresh, rotated, step);
 #pragma unroll 1
-    for (int from = 0; from + warp * GROUPS < units; from += groups) { /* the same in the whole warp */
+    for (int from = 0; from + warp * GROUPS < units; from += ONCE ? units : groups) { /* the same in the whole warp */
         unit_t unit(min(from + group, units - 1), prefix_units, op.prefix_tokens, tail),
             next_unit(min(from + group + groups, units - 1), prefix_units, op.prefix_tokens, tail);
         bool surplus = from + group >= units;
@@ -266,7 +271,7 @@ static __global__ void __launch_bounds__(BLOCK_WARPS *WARP, WARPS_A_SM / BLOCK_W
             });
         if (AHEAD)
             batch = next;
-        else if (from + groups < units)
+        else if (!ONCE && from + groups < units)
             fetch_unit<G>(query, batch, lane, next_unit, op.head_dim);
     }
 
@@ -307,9 +312,11 @@ template <typename T> static int query_launch(const attention_t &op, cudaStream_
         int64_t queries = op.rows * op.heads * op.tokens,
                 units = (op.prefix_tokens + KEY_BATCH - 1) / KEY_BATCH + (op.tail_tokens + KEY_BATCH - 1) / KEY_BATCH;
         split_t split = split_for(queries, units, WARP / G::LANES);
+        bool once = units <= (int64_t)split.blocks * split.warps * (WARP / G::LANES);
 
-        return launch_cluster("attention (query)", attention_query_kernel<G>, (unsigned)queries * split.blocks, split.warps * WARP,
-                              seen_t<G>::bytes(split.blocks * split.warps), split.blocks, stream, op);
+        return launch_cluster("attention (query)", once ? attention_query_kernel<G, true> : attention_query_kernel<G, false>,
+                              (unsigned)queries * split.blocks, split.warps * WARP, seen_t<G>::bytes(split.blocks * split.warps),
+                              split.blocks, stream, op);
     });
 }
 
