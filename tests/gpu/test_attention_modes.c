@@ -142,6 +142,8 @@ static void prefill_matches_the_cpu_for_few_tokens_and_many(void **state)
 {
     static const case_t cases[] = {
         {BACKEND_ATTENTION_PREFILL, 2, 2, 1, 7, 0, 3, 64, 64, true, true, true, true, false},
+        {BACKEND_ATTENTION_PREFILL, 20, 1, 1, 8, 0, 12, 64, 64, true, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 30, 1, 1, 8, 0, 12, 64, 64, true, true, true, true, false},
         {BACKEND_ATTENTION_PREFILL, 2, 1, 1, 17, 0, 2, 64, 64, false, true, false, false, false},
         {BACKEND_ATTENTION_PREFILL, 1, 2, 1, 133, 0, 2, 64, 32, true, false, true, true, false},
         {BACKEND_ATTENTION_PREFILL, 2, 1, 1, 400, 0, 2, 52, 52, false, true, false, false, false},
@@ -168,6 +170,7 @@ static void encode_matches_the_cpu_with_bias_and_invisible_tokens(void **state)
 {
     static const case_t cases[] = {
         {BACKEND_ATTENTION_ENCODE, 3, 1, 1, 9, 0, 2, 64, 64, false, true, true, false, false},
+        {BACKEND_ATTENTION_ENCODE, 40, 1, 1, 9, 0, 8, 64, 64, false, true, true, false, true},
         {BACKEND_ATTENTION_ENCODE, 2, 1, 1, 133, 0, 12, 64, 64, false, false, true, false, false},
         {BACKEND_ATTENTION_ENCODE, 30, 1, 1, 600, 0, 3, 64, 64, false, true, true, false, true},
         {BACKEND_ATTENTION_ENCODE, 30, 1, 1, 133, 0, 12, 64, 64, false, false, false, false, false},

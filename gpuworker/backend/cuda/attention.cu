@@ -82,6 +82,8 @@ extern "C" int cuda_attention_launch(const backend_attention_t *op, cudaStream_t
     case BACKEND_ATTENTION_PREFILL:
     case BACKEND_ATTENTION_ENCODE:
     case BACKEND_ATTENTION_EXTEND:
+        if (whole && cuda_attention_few_fits(p))
+            return cuda_attention_few(p, dtype, stream);
         if (dtype == BACKEND_BF16 && (p.tokens > FEW_TOKENS || keys > FEW_KEYS) && cuda_attention_tiles_fits(p))
             return cuda_attention_tiles(p, stream);
         break;

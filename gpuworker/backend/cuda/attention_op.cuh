@@ -158,7 +158,9 @@ static __device__ __forceinline__ void place(const attention_t &op, float (&valu
 }
 
 int cuda_attention_place(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_place.cu */
-int cuda_attention_rows(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream);  /* attention_rows.cu */
+bool cuda_attention_few_fits(const attention_t &op);
+int cuda_attention_few(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream);  /* attention_few.cu: PREFILL, ENCODE */
+int cuda_attention_rows(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_rows.cu */
 bool cuda_attention_tiles_fits(const attention_t &op);
 int cuda_attention_tiles(const attention_t &op, cudaStream_t stream);                         /* attention_tiles.cu: BF16 */
 int cuda_attention_decode(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream); /* attention_decode.cu */

@@ -1,4 +1,5 @@
-/* Attention of several tokens a row, in F32 or BF16, without tensor cores: PREFILL, ENCODE and EXTEND of few tokens or in F32.
+/* Attention of several tokens a row, in F32 or BF16, without tensor cores: PREFILL, ENCODE and EXTEND in F32, EXTEND of few tokens, and
+ * what is too wide or too much for attention_few.cu.
  *
  * A block a row, head and tile of queries, a group of lanes a query. The keys that the tile sees go through shared memory in chunks: those
  * of the cache as they lie there, the tokens' own normalised and rotated on the way. A block stores what its own tokens add to the
