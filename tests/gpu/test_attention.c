@@ -17,7 +17,8 @@ static const case_t cases[] = {
     {1, 2, 2, 33, 2, 3, 64, 32, true, true, BACKEND_F32},     {2, 1, 3, 70, 2, 2, 52, 52, false, true, BACKEND_BF16},
     {2, 1, 3, 5, 2, 4, 208, 208, false, false, BACKEND_F32},  {2, 2, 1, 1, 1, 2, 8, 8, true, false, BACKEND_F32},
     {2, 1, 3, 4, 2, 3, 6, 6, true, true, BACKEND_F32},        {2, 1, 2, 300, 1, 2, 64, 0, false, true, BACKEND_BF16},
-    {1, 1, 256, 8, 5, 12, 64, 64, true, false, BACKEND_BF16},
+    {1, 1, 256, 8, 5, 12, 64, 64, true, false, BACKEND_BF16}, {1, 1, 300, 8, 5, 12, 64, 64, true, false, BACKEND_BF16},
+    {1, 1, 300, 9, 3, 12, 64, 64, false, true, BACKEND_F32},
 };
 
 /* Table rows picked at random: rows of the table are arbitrary numbers to the op. */

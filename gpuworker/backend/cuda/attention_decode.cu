@@ -5,13 +5,17 @@
  * small decodes time; attention_query.cu has them. */
 #include "gpuworker/backend/cuda/attention_op.cuh"
 
-enum { DECODE_BLOCKS_A_SM = 3 };
+enum {
+    DECODE_BLOCKS_A_SM = 3,
+    SMS = 132, /* of an H100 or H200 */
+};
 
 template <typename G>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)
     attention_decode_kernel(const attention_t op, unsigned items)
 {
     typedef typename G::T T;
+    constexpr bool AHEAD = G::PER * sizeof(T) <= 8; /* registers for the next keys while some are being taken in */
     /* Surplus groups repeat the last item. */
     unsigned item = min(blockIdx.x * (blockDim.x / G::LANES) + threadIdx.x / G::LANES, items - 1);
     unsigned sample = item % op.samples, head = item / op.samples % op.heads, prefix_row = item / op.samples / op.heads;
@@ -24,7 +28,7 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)
     const T *prefix_k = static_cast<const T *>(op.prefix_k) + prefix, *prefix_v = static_cast<const T *>(op.prefix_v) + prefix;
     T *tail_k = static_cast<T *>(op.tail_k) + tail, *tail_v = static_cast<T *>(op.tail_v) + tail;
     query_t<G> query(op.head_dim);
-    typename query_t<G>::batch_t batch;
+    typename query_t<G>::batch_t batch, next;
     head_part_t<G> new_q, new_k;
     typename packed_t<G::PER, T>::word new_v[packed_t<G::PER, T>::WORDS];
     float key[G::PER], value[G::PER];
@@ -63,38 +67,56 @@ static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)
     /* The prefix, then the tail before *step, in one loop: its body is long, and instructions must be fetched too. */
     const T *k = prefix_k, *v = prefix_v;
     int at = begin_key, end = op.prefix_tokens;
-    bool in_tail = false;
+    bool in_tail = false, more = true;
 #pragma unroll 1
-    for (;;) {
-        query.take(batch, at, [=](int i, float score) { return i < end && (in_tail || i >= first) ? score : -INFINITY; });
+    while (more) {
+        auto see = [=](int i, float score) { return i < end && (in_tail || i >= first) ? score : -INFINITY; };
+        int taken = at;
+
         at += KEY_BATCH;
-        if (at >= end) {
-            if (in_tail || step == 0)
-                break;
+        if (at >= end && !in_tail) {
             in_tail = true;
             k = tail_k;
             v = tail_v;
             at = 0;
             end = step;
         }
-        query.fetch(batch, k, v, op.head_dim, at, end);
+        more = at < end;
+        if (AHEAD && more)
+            query.fetch(next, k, v, op.head_dim, at, end);
+        query.take(batch, taken, see);
+        if (AHEAD)
+            batch = next;
+        else if (more)
+            query.fetch(batch, k, v, op.head_dim, at, end);
     }
     query.finish(static_cast<T *>(op.out) + row * part + head * op.head_dim);
 }
 
-template <typename T> static int decode_launch(const attention_t &op, cudaStream_t stream)
+template <typename G> static int decode_launch(const attention_t &op, cudaStream_t stream)
 {
-    return with_geometry<T>("attention", op.head_dim, op.rotary_dim, [&](auto geometry) {
-        typedef decltype(geometry) G;
-        unsigned items = (unsigned)(op.rows * op.heads), groups = items < G::GROUPS ? items : (unsigned)G::GROUPS;
-        unsigned threads = (groups * G::LANES + WARP - 1) / WARP * WARP;
+    unsigned items = (unsigned)(op.rows * op.heads), groups = items < G::GROUPS ? items : (unsigned)G::GROUPS;
+    unsigned threads = (groups * G::LANES + WARP - 1) / WARP * WARP;
 
-        return launch("attention (decode)", attention_decode_kernel<G>, blocks_for(items, threads / G::LANES), threads, 0, stream,
-                      op, items);
-    });
+    return launch("attention (decode)", attention_decode_kernel<G>, blocks_for(items, threads / G::LANES), threads, 0, stream, op,
+                  items);
+}
+
+/* A lane has less to do, and there is room for keys ahead, where a head has more lanes than elsewhere: worth its price while all blocks run at
+ * once. */
+template <typename T> static int decode(const attention_t &op, cudaStream_t stream)
+{
+    typedef geometry_t<4, 16, T> wide_t;
+    int64_t at_once = (int64_t)SMS * DECODE_BLOCKS_A_SM * wide_t::GROUPS;
+
+    if (op.rows * op.heads <= at_once && (op.head_dim | op.rotary_dim) % wide_t::PER == 0 &&
+        op.head_dim <= wide_t::PER * wide_t::LANES)
+        return decode_launch<wide_t>(op, stream);
+    return with_geometry<T>("attention", op.head_dim, op.rotary_dim,
+                            [&](auto geometry) { return decode_launch<decltype(geometry)>(op, stream); });
 }
 
 int cuda_attention_decode(const attention_t &op, backend_dtype_t dtype, cudaStream_t stream)
 {
-    return dtype == BACKEND_BF16 ? decode_launch<__nv_bfloat16>(op, stream) : decode_launch<float>(op, stream);
+    return dtype == BACKEND_BF16 ? decode<__nv_bfloat16>(op, stream) : decode<float>(op, stream);
 }
