@@ -1,11 +1,19 @@
 /* Normalised rows for a product of many rows, and plain conversion.
  *
  * RMS: y = x / sqrt(mean(x²) + eps) · scale. LAYER: y = (x - mean) / sqrt(var + eps) · scale + shift. NONE: y = x. Then y · (1 +
- * modulation's scale) + its shift. In F32; x and y F32 or BF16, x rows x_stride apart, y dense. A warp a row, which stays in registers when it is not longer than 1024; else the
- * passes after the first find it in L1. */
+ * modulation's scale) + its shift. In F32; x and y F32 or BF16, x rows x_stride apart, y dense. A row that is not longer than 1024 stays in
+ * registers: those of a warp, or, of few rows, of a whole block, for then the way through the kernel is its time, and a lane's part of it
+ * shorter. Of a longer one the passes after the first find it in L1. */
 #include "gpuworker/backend/cuda/launch.cuh"
 
-enum { NORM_WARPS = 4, NORM_VECTOR = 8, NORM_KEPT = 4, NORM_KEPT_WIDTH = NORM_KEPT * WARP * NORM_VECTOR };
+enum {
+    NORM_WARPS = 4, /* of a block, a row each */
+    NORM_VECTOR = 8,
+    KEPT_WIDTH = 1024,
+    SPREAD_WARPS = 8, /* of a row */
+    SPREAD_VECTOR = 4,
+    SPREAD_ROWS = 2048, /* at most */
+};
 
 /* A condition's vectors, for neighbouring rows; NULL: none. */
 typedef struct {
@@ -29,63 +37,81 @@ static __device__ __forceinline__ void modulate(const modulation_t &by, float (&
         value[i] = value[i] * (1.0f + scale[i]) + shift[i];
 }
 
-/* A lane keeps NORM_KEPT vectors of its row. Scale and shift are weights and may be read before begin(). */
-template <typename X, typename Y>
-static __global__ void __launch_bounds__(NORM_WARPS *WARP)
+/* Sum over a row's lanes: of WARPS warps of the block, in the order of their numbers. `shared`: one a warp. */
+template <int WARPS> static __device__ __forceinline__ float sum_row(float value, float *shared)
+{
+    value = sum_lanes<WARP>(value);
+    if (WARPS > 1) {
+        if (threadIdx.x % WARP == 0)
+            shared[threadIdx.x / WARP] = value;
+        __syncthreads();
+        value = 0;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++)
+            value += shared[w];
+    }
+    return value;
+}
+
+/* A row in the registers of WARPS warps: of one of a block's, or of all. Scale and shift are weights and may be read before begin(). */
+template <int WARPS, int VECTOR, typename X, typename Y>
+static __global__ void __launch_bounds__((WARPS > 1 ? WARPS : NORM_WARPS) * WARP)
     norm_kept_kernel(const X *x, Y *y, int64_t rows, int width, int64_t x_stride, backend_norm_kind_t kind,
                      const float *__restrict__ scale, const float *__restrict__ shift, float eps, const modulation_t modulation)
 {
-    int64_t row = (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / WARP;
-    int first = (int)(threadIdx.x % WARP) * NORM_VECTOR;
-    float value[NORM_KEPT][NORM_VECTOR] = {}, factors[NORM_KEPT][NORM_VECTOR], shifts[NORM_KEPT][NORM_VECTOR], mean = 0, factor = 1;
+    constexpr int LANES = WARPS * WARP, STEP = LANES * VECTOR, KEPT = KEPT_WIDTH / STEP;
+    __shared__ float sums[2][WARPS];
+    int64_t row = WARPS > 1 ? blockIdx.x : (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / WARP;
+    int first = (int)(threadIdx.x % LANES) * VECTOR;
+    float value[KEPT][VECTOR] = {}, factors[KEPT][VECTOR], shifts[KEPT][VECTOR], mean = 0, factor = 1;
 
 #pragma unroll
-    for (int k = 0; k < NORM_KEPT; k++) {
-        int i = first + k * WARP * NORM_VECTOR;
+    for (int k = 0; k < KEPT; k++) {
+        int i = first + k * STEP;
 #pragma unroll
-        for (int j = 0; j < NORM_VECTOR; j++) {
+        for (int j = 0; j < VECTOR; j++) {
             factors[k][j] = 1;
             shifts[k][j] = 0;
         }
         if (scale != NULL && i < width)
-            load<NORM_VECTOR>(factors[k], scale + i);
+            load<VECTOR>(factors[k], scale + i);
         if (shift != NULL && i < width)
-            load<NORM_VECTOR>(shifts[k], shift + i);
+            load<VECTOR>(shifts[k], shift + i);
     }
     begin();
     if (row >= rows)
         return;
 #pragma unroll
-    for (int k = 0; k < NORM_KEPT; k++)
-        if (first + k * WARP * NORM_VECTOR < width)
-            load<NORM_VECTOR>(value[k], x + row * x_stride + first + k * WARP * NORM_VECTOR);
+    for (int k = 0; k < KEPT; k++)
+        if (first + k * STEP < width)
+            load<VECTOR>(value[k], x + row * x_stride + first + k * STEP);
     if (kind == BACKEND_NORM_LAYER) {
 #pragma unroll
-        for (int k = 0; k < NORM_KEPT; k++)
+        for (int k = 0; k < KEPT; k++)
 #pragma unroll
-            for (int j = 0; j < NORM_VECTOR; j++)
+            for (int j = 0; j < VECTOR; j++)
                 mean += value[k][j];
-        mean = sum_lanes<WARP>(mean) / (float)width;
+        mean = sum_row<WARPS>(mean, sums[0]) / (float)width;
     }
     if (kind != BACKEND_NORM_NONE) {
         float squares = 0;
 #pragma unroll
-        for (int k = 0; k < NORM_KEPT; k++)
-            if (first + k * WARP * NORM_VECTOR < width) {
+        for (int k = 0; k < KEPT; k++)
+            if (first + k * STEP < width) {
 #pragma unroll
-                for (int j = 0; j < NORM_VECTOR; j++)
+                for (int j = 0; j < VECTOR; j++)
                     squares += (value[k][j] - mean) * (value[k][j] - mean);
             }
-        factor = 1.0f / sqrtf(sum_lanes<WARP>(squares) / (float)width + eps);
+        factor = 1.0f / sqrtf(sum_row<WARPS>(squares, sums[1]) / (float)width + eps);
     }
 #pragma unroll
-    for (int k = 0; k < NORM_KEPT; k++) {
+    for (int k = 0; k < KEPT; k++) {
 #pragma unroll
-        for (int j = 0; j < NORM_VECTOR; j++)
+        for (int j = 0; j < VECTOR; j++)
             value[k][j] = (value[k][j] - mean) * factor * factors[k][j] + shifts[k][j];
-        if (first + k * WARP * NORM_VECTOR < width) {
-            modulate<NORM_VECTOR>(modulation, value[k], row, first + k * WARP * NORM_VECTOR);
-            store<NORM_VECTOR>(y + row * width + first + k * WARP * NORM_VECTOR, value[k]);
+        if (first + k * STEP < width) {
+            modulate<VECTOR>(modulation, value[k], row, first + k * STEP);
+            store<VECTOR>(y + row * width + first + k * STEP, value[k]);
         }
     }
 }
@@ -153,12 +179,15 @@ template <typename X, typename Y> static int norm_launch(const cuda_norm_t *op, 
                   aligned_for(op->modulation_scale, BACKEND_F32, op->modulation_stride, NORM_VECTOR) &&
                   aligned_for(op->modulation_shift, BACKEND_F32, op->modulation_stride, NORM_VECTOR);
     modulation_t modulation = {op->modulation_scale, op->modulation_shift, op->rows_each, op->modulation_stride};
-    auto kernel = !vector                        ? norm_kernel<1, X, Y>
-                  : op->width <= NORM_KEPT_WIDTH ? norm_kept_kernel<X, Y>
-                                                 : norm_kernel<NORM_VECTOR, X, Y>;
+    bool kept = vector && op->width <= KEPT_WIDTH, spread = kept && op->rows <= SPREAD_ROWS;
+    auto kernel = spread   ? norm_kept_kernel<SPREAD_WARPS, SPREAD_VECTOR, X, Y>
+                  : kept   ? norm_kept_kernel<1, NORM_VECTOR, X, Y>
+                  : vector ? norm_kernel<NORM_VECTOR, X, Y>
+                           : norm_kernel<1, X, Y>;
 
-    return launch("norm", kernel, blocks_for(op->rows, NORM_WARPS), NORM_WARPS * WARP, 0, stream, static_cast<const X *>(op->x),
-                  static_cast<Y *>(op->y), op->rows, op->width, op->x_stride, op->kind, op->scale, op->shift, op->eps, modulation);
+    return launch("norm", kernel, blocks_for(op->rows, spread ? 1 : NORM_WARPS), (spread ? SPREAD_WARPS : NORM_WARPS) * WARP, 0,
+                  stream, static_cast<const X *>(op->x), static_cast<Y *>(op->y), op->rows, op->width, op->x_stride, op->kind,
+                  op->scale, op->shift, op->eps, modulation);
 }
 
 extern "C" int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream)
