@@ -261,6 +261,47 @@ static void a_row_alone_gives_what_it_gives_among_eight(void **state)
     }
 }
 
+/* It is left to the next op: a norm of it, or anything else. */
+static void the_sum_of_a_product_in_parts_is_the_same_whoever_makes_it(void **state)
+{
+    enum { ROWS = 256, IN = 3072, WIDTH = 768, OUT = 2304 };
+    static float before[ROWS * WIDTH], after[2][ROWS * WIDTH];
+    pair_t *x = pair_random("x", BACKEND_BF16, 1, DIMS(ROWS, IN)),
+           *hidden = pair_random("hidden", BACKEND_F32, 1, DIMS(ROWS, WIDTH));
+    pair_t *y = pair_new("y", BACKEND_BF16, DIMS(ROWS, OUT));
+    weight_pair_t *down = pair_weight("down", BACKEND_BF16, 0, 0.1f, DIMS(WIDTH, IN)),
+                  *next = pair_weight("next", BACKEND_BF16, 0, 0.1f, DIMS(OUT, WIDTH)),
+                  *scale = pair_weight("scale", BACKEND_F32, 1, 0.2f, DIMS(WIDTH)),
+                  *bias = pair_weight("bias", BACKEND_F32, 0, 1, DIMS(WIDTH));
+
+    (void)state;
+    pair_read(hidden, ON_GPU, before);
+    for (int normed = 0; normed < 2; normed++) {
+        pair_write(hidden, before);
+        EACH_SIDE(side)
+        {
+            pair_ok(backend_linear(pair_backend[side], &(backend_linear_t){.x = x->view[side],
+                                                                           .rows = ROWS,
+                                                                           .weight = &down->side[side],
+                                                                           .bias = &bias->side[side],
+                                                                           .residual = &hidden->view[side],
+                                                                           .y = hidden->view[side]}));
+            if (normed)
+                pair_ok(backend_linear(pair_backend[side],
+                                       &(backend_linear_t){.x = hidden->view[side],
+                                                           .rows = ROWS,
+                                                           .norm = {BACKEND_NORM_RMS, &scale->side[side], NULL, 1e-5f},
+                                                           .weight = &next->side[side],
+                                                           .y = y->view[side]}));
+        }
+        pair_compare(hidden, 1e-2);
+        if (normed)
+            pair_compare(y, 1e-2);
+        pair_read(hidden, ON_GPU, after[normed]);
+    }
+    assert_memory_equal(after[0], after[1], sizeof after[0]);
+}
+
 /* The backend keeps BF16 copies of biases by their address, and the address of a freed one comes back. */
 static void a_bias_in_the_place_of_a_freed_one_is_not_the_old_one(void **state)
 {
@@ -297,6 +338,7 @@ int main(void)
         pair_test(a_thousand_rows_go_through_the_library_in_both_precisions),
         pair_test(strides_relu_modulation_and_offsets_match_the_cpu),
         pair_test(a_row_alone_gives_what_it_gives_among_eight),
+        pair_test(the_sum_of_a_product_in_parts_is_the_same_whoever_makes_it),
         pair_test(a_bias_in_the_place_of_a_freed_one_is_not_the_old_one),
     };
 

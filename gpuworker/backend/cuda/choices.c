@@ -177,7 +177,7 @@ cuda_choices_t *cuda_choices_open(const char *gpu, size_t workspace_bytes)
     if (choices == NULL)
         return NULL;
     cudaDriverGetVersion(&driver);
-    snprintf(choices->identity, sizeof choices->identity, "barcast products 2, %s, driver %d, cublasLt %zu, workspace %zu\n", gpu,
+    snprintf(choices->identity, sizeof choices->identity, "barcast products 3, %s, driver %d, cublasLt %zu, workspace %zu\n", gpu,
              driver, cublasLtGetVersion(), workspace_bytes);
     find_path(choices);
     if (choices->path[0] != '\0')

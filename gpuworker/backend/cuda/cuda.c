@@ -50,6 +50,7 @@ static int cuda_alloc(backend_t *backend, const char *label, size_t bytes, void 
 
 static void cuda_free(backend_t *backend, void *memory)
 {
+    cuda_linear_settle(cuda_of(backend)); /* it may be owed to the memory */
     cuda_linear_forget(cuda_of(backend), memory);
     cudaFree(memory);
 }
@@ -77,12 +78,18 @@ static void cuda_host_free(backend_t *backend, void *memory)
 
 static int cuda_synchronize(backend_t *backend)
 {
-    return cuda_check("synchronize", cudaStreamSynchronize(cuda_of(backend)->stream));
+    int rc = cuda_linear_settle(cuda_of(backend));
+    return rc < 0 ? rc : cuda_check("synchronize", cudaStreamSynchronize(cuda_of(backend)->stream));
 }
 
 static int cuda_idle(backend_t *backend)
 {
-    cudaError_t status = cudaStreamQuery(cuda_of(backend)->stream);
+    int rc = cuda_linear_settle(cuda_of(backend));
+    cudaError_t status;
+
+    if (rc < 0)
+        return rc;
+    status = cudaStreamQuery(cuda_of(backend)->stream);
     return status == cudaErrorNotReady ? 0 : status == cudaSuccess ? 1 : cuda_check("synchronize", status);
 }
 
@@ -90,11 +97,12 @@ static int copy(backend_t *backend, const char *name, void *to, const void *from
 {
     backend_cuda_t *cuda = cuda_of(backend);
     struct cudaPointerAttributes attributes;
+    int rc = cuda_linear_settle(cuda);
 
+    if (rc < 0)
+        return rc;
     if (bytes <= copy_by_kernel_bytes) {
-        int rc = cuda_check(name, cudaPointerGetAttributes(&attributes, host));
-
-        if (rc < 0)
+        if ((rc = cuda_check(name, cudaPointerGetAttributes(&attributes, host))) < 0)
             return rc;
         if (attributes.type == cudaMemoryTypeHost)
             return cuda_copy_launch(host == to ? attributes.devicePointer : to, host == from ? attributes.devicePointer : from,
@@ -115,13 +123,19 @@ static int cuda_copy_out(backend_t *backend, const void *from, void *to, size_t 
 
 static int cuda_write(backend_t *backend, void *to, const void *from, size_t bytes)
 {
-    int rc = cuda_check("write", cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_of(backend)->stream));
+    int rc = cuda_linear_settle(cuda_of(backend));
+
+    if (rc == BACKEND_OK)
+        rc = cuda_check("write", cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda_of(backend)->stream));
     return rc < 0 ? rc : cuda_synchronize(backend);
 }
 
 static int cuda_read(backend_t *backend, const void *from, void *to, size_t bytes)
 {
-    int rc = cuda_check("read", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_of(backend)->stream));
+    int rc = cuda_linear_settle(cuda_of(backend));
+
+    if (rc == BACKEND_OK)
+        rc = cuda_check("read", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda_of(backend)->stream));
     return rc < 0 ? rc : cuda_synchronize(backend);
 }
 
@@ -130,7 +144,10 @@ static int cuda_read(backend_t *backend, const void *from, void *to, size_t byte
 static int cuda_graph_begin(backend_t *backend)
 {
     backend_cuda_t *cuda = cuda_of(backend);
-    int rc = cuda_check("begin of capture", cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal));
+    int rc = cuda_linear_settle(cuda);
+
+    if (rc == BACKEND_OK)
+        rc = cuda_check("begin of capture", cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal));
 
     cuda->capturing = rc == BACKEND_OK;
     return rc;
@@ -141,8 +158,10 @@ static int cuda_graph_end(backend_t *backend, backend_graph_t **out)
     backend_cuda_t *cuda = cuda_of(backend);
     backend_graph_t *graph = calloc(1, sizeof *graph);
     cudaGraph_t captured = NULL;
-    int rc = cuda_check("end of capture", cudaStreamEndCapture(cuda->stream, &captured));
+    int settled = cuda_linear_settle(cuda), rc = cuda_check("end of capture", cudaStreamEndCapture(cuda->stream, &captured));
 
+    if (rc == BACKEND_OK)
+        rc = settled;
     cuda->capturing = false;
     if (rc == BACKEND_OK && graph == NULL)
         rc = error_set(BACKEND_ERR_MEMORY, "no memory for a graph");
@@ -164,7 +183,8 @@ static int cuda_graph_end(backend_t *backend, backend_graph_t **out)
 
 static int cuda_graph_launch(backend_t *backend, backend_graph_t *graph)
 {
-    return cuda_check("graph launch", cudaGraphLaunch(graph->exec, cuda_of(backend)->stream));
+    int rc = cuda_linear_settle(cuda_of(backend));
+    return rc < 0 ? rc : cuda_check("graph launch", cudaGraphLaunch(graph->exec, cuda_of(backend)->stream));
 }
 
 static void cuda_graph_free(backend_t *backend, backend_graph_t *graph)
@@ -178,18 +198,21 @@ static void cuda_graph_free(backend_t *backend, backend_graph_t *graph)
 
 static int cuda_step_set(backend_t *backend, const backend_tensor_t *step, int32_t value)
 {
-    return cuda_step_set_launch(step->data, value, cuda_of(backend)->stream);
+    int rc = cuda_linear_settle(cuda_of(backend));
+    return rc < 0 ? rc : cuda_step_set_launch(step->data, value, cuda_of(backend)->stream);
 }
 
 static int cuda_step_advance(backend_t *backend, const backend_tensor_t *step)
 {
-    return cuda_step_advance_launch(step->data, cuda_of(backend)->stream);
+    int rc = cuda_linear_settle(cuda_of(backend));
+    return rc < 0 ? rc : cuda_step_advance_launch(step->data, cuda_of(backend)->stream);
 }
 
 #define ONE_KERNEL(name)                                                                                                           \
     static int cuda_##name(backend_t *backend, const backend_##name##_t *op)                                                       \
     {                                                                                                                              \
-        return cuda_##name##_launch(op, cuda_of(backend)->stream);                                                                 \
+        int rc = cuda_linear_settle(cuda_of(backend));                                                                             \
+        return rc < 0 ? rc : cuda_##name##_launch(op, cuda_of(backend)->stream);                                                   \
     }
 
 ONE_KERNEL(attention)

@@ -33,6 +33,7 @@ typedef struct {
         size_t bytes;
     } scratch[CUDA_SCRATCHES];
     cuda_retired_t *retired;
+    cuda_norm_t owed;            /* the sum that a product in parts still needs, where something is lacking: cuda_linear_settle() */
     cuda_bias_shadow_t *shadows; /* BF16 copies of biases: cuBLASLt wants a bias in the product's dtype */
 
     /* product.c */
@@ -67,31 +68,34 @@ int cuda_upload_open(backend_cuda_t *cuda);
 void cuda_upload_close(backend_cuda_t *cuda);
 int cuda_weight_write(backend_t *backend, const backend_weight_t *weight, const float *host);
 
-/* linear.c */
+/* linear.c. The sum of a product in parts is left to the next op, for it is part of a linear's norm where that is what comes next.
+ * Whatever else the backend is asked for calls cuda_linear_settle() first, which enqueues the sum. */
+int cuda_linear_settle(backend_cuda_t *cuda);
 int cuda_linear(backend_t *backend, const backend_linear_t *op);
 void cuda_linear_forget(backend_cuda_t *cuda, const void *memory); /* it is about to be freed */
 void cuda_linear_close(backend_cuda_t *cuda);
 
 /* y = residual + relu(x · Wᵀ + bias), without `relu` residual + x · Wᵀ + bias: x [rows][in], rows x_stride apart, of W's dtype; W [out][in];
  * bias [out] of y's dtype or NULL; y [rows][out], rows y_stride apart, BF16 only when W is; residual like y, F32 as then y is, or NULL,
- * which it is with `relu`. */
+ * which it is with `relu`. In several parts y is [parts][rows][out], the products of equal runs of columns of x and W, without bias,
+ * residual and relu. */
 typedef struct {
     const void *x, *weight, *bias, *residual;
     void *y;
-    int64_t rows, in, out, x_stride, y_stride;
+    int64_t rows, in, out, x_stride, y_stride, parts;
     backend_dtype_t dtype, y_dtype; /* of x and W; of y */
     bool relu;
 } cuda_product_t;
 
 /* What distinguishes plans. Compared as bytes: no padding. */
 typedef struct {
-    int64_t rows, in, out, x_stride, y_stride;
+    int64_t rows, in, out, x_stride, y_stride, parts;
     int32_t dtype, y_dtype;
     int32_t epilogue, residual;                        /* a cublasLtEpilogue_t; 0 or 1 */
     int32_t align_w, align_x, align_residual, align_y; /* bytes, 256 at most */
 } cuda_product_key_t;
 
-_Static_assert(sizeof(cuda_product_key_t) == 5 * 8 + 8 * 4, "a key without padding");
+_Static_assert(sizeof(cuda_product_key_t) == 6 * 8 + 8 * 4, "a key without padding");
 
 int cuda_product_open(backend_cuda_t *cuda, const char *gpu); /* the GPU's name */
 void cuda_product_close(backend_cuda_t *cuda);

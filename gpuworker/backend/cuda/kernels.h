@@ -26,6 +26,16 @@ int cuda_step_advance_launch(int32_t *step, cudaStream_t stream);
  * bytes. Both pointers as the device sees them. */
 int cuda_copy_launch(void *to, const void *from, size_t bytes, cudaStream_t stream);
 
+enum { CUDA_PARTS_MOST = 4 };
+
+/* What x still lacks of a product in parts: x + bias + the parts, in this order, is taken for x, and stored at y. */
+typedef struct {
+    int count;          /* CUDA_PARTS_MOST at most; 0: nothing */
+    const float *parts; /* [count][rows][width] */
+    const float *bias;  /* [width]; NULL: none */
+    float *y;           /* rows as far apart as those of x; may be x */
+} cuda_lacking_t;
+
 /* y = modulated(norm(x)), dense, F32 or BF16: the prologue of a product of many rows, and the conversion when norm.kind is NONE. */
 typedef struct {
     const void *x;
@@ -36,10 +46,12 @@ typedef struct {
     float eps;
     const float *modulation_scale, *modulation_shift; /* of row r at r / rows_each · modulation_stride; NULL together: neither */
     int64_t rows_each, modulation_stride;
-    void *y;
+    void *y; /* NULL: only what x lacks is wanted */
     backend_dtype_t y_dtype;
+    cuda_lacking_t lacking;
 } cuda_norm_t;
 
+bool cuda_norm_adds(const cuda_norm_t *op); /* may its x lack anything? */
 int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream);
 
 /* y = residual + offset + gate · act(product): the epilogue that cuBLASLt does not have. product [rows][width], F32 or BF16; y [rows][width, or

@@ -53,11 +53,35 @@ template <int WARPS> static __device__ __forceinline__ float sum_row(float value
     return value;
 }
 
+/* What a row lacks from `at` on. */
+template <int VECTOR>
+static __device__ __forceinline__ void add_lacking(const cuda_lacking_t &lacking, float (&value)[VECTOR], int64_t rows, int64_t row,
+                                                   int width, int64_t stride, int at)
+{
+    float part[CUDA_PARTS_MOST][VECTOR] = {}, bias[VECTOR] = {};
+
+#pragma unroll
+    for (int p = 0; p < CUDA_PARTS_MOST; p++)
+        if (p < lacking.count)
+            load<VECTOR>(part[p], lacking.parts + (p * rows + row) * width + at);
+    if (lacking.bias != NULL)
+        load<VECTOR>(bias, lacking.bias + at);
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) {
+        value[i] += bias[i];
+#pragma unroll
+        for (int p = 0; p < CUDA_PARTS_MOST; p++)
+            value[i] += part[p][i];
+    }
+    store<VECTOR>(lacking.y + row * stride + at, value);
+}
+
 /* A row in the registers of WARPS warps: of one of a block's, or of all. Scale and shift are weights and may be read before begin(). */
-template <int WARPS, int VECTOR, typename X, typename Y>
+template <int WARPS, int VECTOR, bool LACKING, typename X, typename Y>
 static __global__ void __launch_bounds__((WARPS > 1 ? WARPS : NORM_WARPS) * WARP)
     norm_kept_kernel(const X *x, Y *y, int64_t rows, int width, int64_t x_stride, backend_norm_kind_t kind,
-                     const float *__restrict__ scale, const float *__restrict__ shift, float eps, const modulation_t modulation)
+                     const float *__restrict__ scale, const float *__restrict__ shift, float eps, const modulation_t modulation,
+                     const cuda_lacking_t lacking)
 {
     constexpr int LANES = WARPS * WARP, STEP = LANES * VECTOR, KEPT = KEPT_WIDTH / STEP;
     __shared__ float sums[2][WARPS];
@@ -83,8 +107,13 @@ static __global__ void __launch_bounds__((WARPS > 1 ? WARPS : NORM_WARPS) * WARP
         return;
 #pragma unroll
     for (int k = 0; k < KEPT; k++)
-        if (first + k * STEP < width)
+        if (first + k * STEP < width) {
             load<VECTOR>(value[k], x + row * x_stride + first + k * STEP);
+            if (LACKING)
+                add_lacking<VECTOR>(lacking, value[k], rows, row, width, x_stride, first + k * STEP);
+        }
+    if (LACKING && y == NULL)
+        return;
     if (kind == BACKEND_NORM_LAYER) {
 #pragma unroll
         for (int k = 0; k < KEPT; k++)
@@ -171,29 +200,54 @@ static __global__ void __launch_bounds__(NORM_WARPS *WARP)
     }
 }
 
-template <typename X, typename Y> static int norm_launch(const cuda_norm_t *op, cudaStream_t stream)
+static bool in_vectors(const cuda_norm_t *op)
 {
-    bool vector = op->width % NORM_VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, NORM_VECTOR) &&
-                  aligned_for(op->y, op->y_dtype, op->width, NORM_VECTOR) && aligned_for(op->scale, BACKEND_F32, 0, NORM_VECTOR) &&
-                  aligned_for(op->shift, BACKEND_F32, 0, NORM_VECTOR) &&
-                  aligned_for(op->modulation_scale, BACKEND_F32, op->modulation_stride, NORM_VECTOR) &&
-                  aligned_for(op->modulation_shift, BACKEND_F32, op->modulation_stride, NORM_VECTOR);
-    modulation_t modulation = {op->modulation_scale, op->modulation_shift, op->rows_each, op->modulation_stride};
-    bool kept = vector && op->width <= KEPT_WIDTH, spread = kept && op->rows <= SPREAD_ROWS;
-    auto kernel = spread   ? norm_kept_kernel<SPREAD_WARPS, SPREAD_VECTOR, X, Y>
-                  : kept   ? norm_kept_kernel<1, NORM_VECTOR, X, Y>
-                  : vector ? norm_kernel<NORM_VECTOR, X, Y>
-                           : norm_kernel<1, X, Y>;
+    return op->width % NORM_VECTOR == 0 && aligned_for(op->x, op->x_dtype, op->x_stride, NORM_VECTOR) &&
+           aligned_for(op->y, op->y_dtype, op->width, NORM_VECTOR) && aligned_for(op->scale, BACKEND_F32, 0, NORM_VECTOR) &&
+           aligned_for(op->shift, BACKEND_F32, 0, NORM_VECTOR) &&
+           aligned_for(op->modulation_scale, BACKEND_F32, op->modulation_stride, NORM_VECTOR) &&
+           aligned_for(op->modulation_shift, BACKEND_F32, op->modulation_stride, NORM_VECTOR);
+}
 
-    return launch("norm", kernel, blocks_for(op->rows, spread ? 1 : NORM_WARPS), (spread ? SPREAD_WARPS : NORM_WARPS) * WARP, 0,
-                  stream, static_cast<const X *>(op->x), static_cast<Y *>(op->y), op->rows, op->width, op->x_stride, op->kind,
-                  op->scale, op->shift, op->eps, modulation);
+static bool is_spread(const cuda_norm_t *op)
+{
+    return op->width <= KEPT_WIDTH && op->rows <= SPREAD_ROWS && in_vectors(op);
+}
+
+template <bool LACKING, typename X, typename Y> static int norm_launch(const cuda_norm_t *op, cudaStream_t stream)
+{
+    modulation_t modulation = {op->modulation_scale, op->modulation_shift, op->rows_each, op->modulation_stride};
+    const X *x = static_cast<const X *>(op->x);
+    Y *y = static_cast<Y *>(op->y);
+    bool vector = in_vectors(op), kept = vector && op->width <= KEPT_WIDTH;
+    auto kernel = vector ? norm_kernel<NORM_VECTOR, X, Y> : norm_kernel<1, X, Y>;
+
+    if (is_spread(op))
+        return launch("norm", norm_kept_kernel<SPREAD_WARPS, SPREAD_VECTOR, LACKING, X, Y>, (unsigned)op->rows, SPREAD_WARPS * WARP,
+                      0, stream, x, y, op->rows, op->width, op->x_stride, op->kind, op->scale, op->shift, op->eps, modulation,
+                      op->lacking);
+    if (kept)
+        return launch("norm", norm_kept_kernel<1, NORM_VECTOR, false, X, Y>, blocks_for(op->rows, NORM_WARPS), NORM_WARPS * WARP, 0,
+                      stream, x, y, op->rows, op->width, op->x_stride, op->kind, op->scale, op->shift, op->eps, modulation,
+                      op->lacking);
+    return launch("norm", kernel, blocks_for(op->rows, NORM_WARPS), NORM_WARPS * WARP, 0, stream, x, y, op->rows, op->width,
+                  op->x_stride, op->kind, op->scale, op->shift, op->eps, modulation);
+}
+
+extern "C" bool cuda_norm_adds(const cuda_norm_t *op)
+{
+    return op->x_dtype == BACKEND_F32 && is_spread(op) && aligned_for(op->lacking.bias, BACKEND_F32, 0, SPREAD_VECTOR) &&
+           aligned_for(op->lacking.y, BACKEND_F32, op->x_stride, SPREAD_VECTOR);
 }
 
 extern "C" int cuda_norm_launch(const cuda_norm_t *op, cudaStream_t stream)
 {
     if (op->x_dtype == BACKEND_BF16)
-        return op->y_dtype == BACKEND_BF16 ? norm_launch<__nv_bfloat16, __nv_bfloat16>(op, stream)
-                                           : norm_launch<__nv_bfloat16, float>(op, stream);
-    return op->y_dtype == BACKEND_BF16 ? norm_launch<float, __nv_bfloat16>(op, stream) : norm_launch<float, float>(op, stream);
+        return op->y_dtype == BACKEND_BF16 ? norm_launch<false, __nv_bfloat16, __nv_bfloat16>(op, stream)
+                                           : norm_launch<false, __nv_bfloat16, float>(op, stream);
+    if (op->lacking.count > 0)
+        return op->y_dtype == BACKEND_BF16 ? norm_launch<true, float, __nv_bfloat16>(op, stream)
+                                           : norm_launch<true, float, float>(op, stream);
+    return op->y_dtype == BACKEND_BF16 ? norm_launch<false, float, __nv_bfloat16>(op, stream)
+                                       : norm_launch<false, float, float>(op, stream);
 }

@@ -53,6 +53,7 @@ static cuda_product_key_t key_of(const cuda_product_t *product)
         .out = product->out,
         .x_stride = product->x_stride,
         .y_stride = product->y_stride,
+        .parts = product->parts,
         .dtype = (int32_t)product->dtype,
         .y_dtype = (int32_t)product->y_dtype,
         .epilogue = (int32_t)epilogue_of(product),
@@ -95,7 +96,7 @@ typedef struct {
 static int trial_open(backend_cuda_t *cuda, trial_t *trial)
 {
     const cuda_product_t *product = trial->product;
-    size_t y_bytes = (size_t)(product->rows * product->y_stride) * backend_dtype_bytes(product->y_dtype),
+    size_t y_bytes = (size_t)(product->parts * product->rows * product->y_stride) * backend_dtype_bytes(product->y_dtype),
            x_bytes = (size_t)(product->rows * product->in) * backend_dtype_bytes(product->dtype),
            w_bytes = (size_t)(product->out * product->in) * backend_dtype_bytes(product->dtype);
     int cache_bytes = 0,
@@ -255,12 +256,34 @@ static cudaDataType_t data_type(backend_dtype_t dtype)
     return dtype == BACKEND_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
+/* A batch of products of `in` columns each: x and W move on by as many, y by all its rows. */
+static int describe_parts(const cuda_product_plan_t *plan, const cuda_product_t *product)
+{
+    int64_t in = product->in / product->parts, y = product->rows * product->y_stride;
+    const struct {
+        cublasLtMatrixLayout_t layout;
+        int64_t stride;
+    } each[] = {{plan->w, in}, {plan->x, in}, {plan->residual, y}, {plan->y, y}};
+    int32_t count = (int32_t)product->parts;
+    int rc = BACKEND_OK;
+
+    for (size_t i = 0; rc == BACKEND_OK && i < sizeof each / sizeof *each; i++) {
+        rc = lt_check("count of parts",
+                      cublasLtMatrixLayoutSetAttribute(each[i].layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count));
+        if (rc == BACKEND_OK)
+            rc = lt_check("stride of parts",
+                          cublasLtMatrixLayoutSetAttribute(each[i].layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                                           &each[i].stride, sizeof each[i].stride));
+    }
+    return rc;
+}
+
 static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
 {
     cublasOperation_t transposed = CUBLAS_OP_T;
     cublasLtEpilogue_t epilogue = epilogue_of(product);
     cudaDataType_t type = data_type(product->dtype), y_type = data_type(product->y_dtype);
-    uint64_t in = (uint64_t)product->in, out = (uint64_t)product->out, rows = (uint64_t)product->rows;
+    uint64_t in = (uint64_t)(product->in / product->parts), out = (uint64_t)product->out, rows = (uint64_t)product->rows;
     int rc = lt_check("descriptor", cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
 
     if (rc == BACKEND_OK)
@@ -279,7 +302,7 @@ static int describe(cuda_product_plan_t *plan, const cuda_product_t *product)
         rc = lt_check("layout of the residual", cublasLtMatrixLayoutCreate(&plan->residual, y_type, out, rows, product->y_stride));
     if (rc == BACKEND_OK)
         rc = lt_check("layout of y", cublasLtMatrixLayoutCreate(&plan->y, y_type, out, rows, product->y_stride));
-    return rc;
+    return rc < 0 || product->parts == 1 ? rc : describe_parts(plan, product);
 }
 
 static int plan_make(backend_cuda_t *cuda, const cuda_product_key_t *key, const cuda_product_t *product, cuda_product_plan_t **out)

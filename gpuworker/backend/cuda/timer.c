@@ -4,7 +4,10 @@
 static int record(backend_cuda_t *cuda, int which)
 {
     cudaEvent_t *event = &cuda->timer_event[which];
-    int rc = *event == NULL ? cuda_check("timer", cudaEventCreate(event)) : BACKEND_OK;
+    int rc = cuda_linear_settle(cuda);
+
+    if (rc == BACKEND_OK && *event == NULL)
+        rc = cuda_check("timer", cudaEventCreate(event));
 
     return rc < 0 ? rc : cuda_check("timer", cudaEventRecord(*event, cuda->stream));
 }

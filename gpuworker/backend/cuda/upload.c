@@ -45,7 +45,7 @@ int cuda_weight_write(backend_t *backend, const backend_weight_t *weight, const 
     backend_cuda_t *cuda = cuda_of(backend);
     size_t count = (size_t)backend_tensor_elements(&weight->tensor), size = backend_dtype_bytes(weight->tensor.dtype);
     size_t piece = stage_bytes / size;
-    int rc = BACKEND_OK, turn = 0;
+    int rc = cuda_linear_settle(cuda), turn = 0;
 
     for (size_t done = 0; rc == BACKEND_OK && done < count; done += piece, turn = (turn + 1) % CUDA_STAGES) {
         size_t now = count - done < piece ? count - done : piece;

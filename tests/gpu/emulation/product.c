@@ -44,13 +44,15 @@ static void multiply(const void *argument)
 {
     const cuda_product_t *p = argument;
     float *x = rows_of(p->x, p->dtype, p->rows, p->in, p->x_stride), *w = rows_of(p->weight, p->dtype, p->out, p->in, p->in);
-    float *y = malloc((size_t)(p->rows * p->out) * sizeof *y);
+    float *y = malloc((size_t)(p->parts * p->rows * p->out) * sizeof *y);
+    int64_t in = p->in / p->parts;
 
     if (x == NULL || w == NULL || y == NULL)
         abort();
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)p->rows, (int)p->out, (int)p->in, 1, x, (int)p->in, w, (int)p->in, 0,
-                y, (int)p->out);
-    for (int64_t i = 0; i < p->rows * p->out; i++) {
+    for (int64_t part = 0; part < p->parts; part++)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)p->rows, (int)p->out, (int)in, 1, x + part * in, (int)p->in,
+                    w + part * in, (int)p->in, 0, y + part * p->rows * p->out, (int)p->out);
+    for (int64_t i = 0; i < p->parts * p->rows * p->out; i++) {
         int64_t at = i / p->out * p->y_stride + i % p->out;
         float sum = y[i];
 
