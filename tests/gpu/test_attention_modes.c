@@ -159,6 +159,8 @@ static void prefill_matches_the_cpu_for_few_tokens_and_many(void **state)
         {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 70, 0, 4, 208, 0, false, true, false, false, false},
         {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 140, 0, 2, 208, 0, false, true, false, true, false},
         {BACKEND_ATTENTION_PREFILL, 1, 1, 1, 40, 0, 2, 208, 208, false, true, false, false, false},
+        {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 40, 0, 4, 64, 64, false, true, true, true, false},
+        {BACKEND_ATTENTION_PREFILL, 40, 1, 1, 60, 0, 4, 52, 52, false, true, true, true, false},
         {BACKEND_ATTENTION_PREFILL, 2, 1, 1, 90, 0, 3, 6, 6, true, true, true, false, false},
     };
 
@@ -194,6 +196,7 @@ static void extend_matches_the_cpu_over_prefix_tail_and_its_own_tokens(void **st
         {BACKEND_ATTENTION_EXTEND, 1, 1, 10, 116, 393, 8, 64, 64, false, true, false, false, false},
         {BACKEND_ATTENTION_EXTEND, 16, 1, 1, 116, 393, 16, 52, 52, false, true, true, true, false},
         {BACKEND_ATTENTION_EXTEND, 30, 1, 1, 70, 300, 6, 64, 64, false, true, false, false, false},
+        {BACKEND_ATTENTION_EXTEND, 30, 1, 1, 20, 300, 6, 52, 52, false, true, true, false, false},
         {BACKEND_ATTENTION_EXTEND, 2, 1, 2, 220, 90, 2, 64, 64, true, true, true, true, false},
         {BACKEND_ATTENTION_EXTEND, 1, 1, 2, 33, 100, 4, 208, 208, true, true, false, false, false},
         {BACKEND_ATTENTION_EXTEND, 2, 2, 1, 3, 300, 2, 52, 52, false, true, false, false, false},

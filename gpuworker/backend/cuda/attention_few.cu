@@ -24,6 +24,7 @@ template <typename T> static __global__ void __launch_bounds__(FEW_TOKENS *WARP)
     attention_lane_t<T> base(op, row, head);
     const T *from = base.qkv + token * 3 * base.width;
     place_t<G> place(op);
+    rotation_t<G> query_turn, key_turn;
     placed_t<G> q, k;
     T value[2] = {};
 
@@ -34,10 +35,12 @@ template <typename T> static __global__ void __launch_bounds__(FEW_TOKENS *WARP)
         value[0] = from[2 * base.width + place.low];
         value[1] = from[2 * base.width + place.high];
     }
-    q.fetch(op, place, from, index, false);
-    k.fetch(op, place, from + base.width, index, true);
-    q.finish(op, place, false);
-    k.finish(op, place, true);
+    q.fetch(place, from);
+    query_turn.fetch(op, place, index, false);
+    k.fetch(place, from + base.width);
+    key_turn.fetch(op, place, index, true);
+    q.finish(op, place, query_turn, false);
+    k.finish(op, place, key_turn, true);
     T key[2] = {from_float<T>(k.low[0]), from_float<T>(k.high[0])};
     if (!encode && place.active) {
         T *to_k = base.prefix_k + token * op.head_dim, *to_v = base.prefix_v + token * op.head_dim;

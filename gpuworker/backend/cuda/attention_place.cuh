@@ -23,20 +23,15 @@ template <typename G> struct place_t {
     }
 };
 
-/* A lane's part of one vector: fetch() starts the loads, finish() does the sums. */
-template <typename G> struct placed_t {
-    typedef typename G::T T;
+/* A lane's part of a token's table row: the factors of both runs. */
+template <typename G> struct rotation_t {
     static constexpr int RUN = G::PER / 2;
 
-    typename packed_t<RUN, T>::word words[2][packed_t<RUN, T>::WORDS];
     float cosine[2][RUN], sine[2][RUN];
-    float low[RUN], high[RUN]; /* once finished */
 
-    /* `from`: the vector; index: its token's table row. */
-    __device__ __forceinline__ void fetch(const attention_t &op, const place_t<G> &place, const T *from, int index, bool key)
+    /* index: the table row. */
+    __device__ __forceinline__ void fetch(const attention_t &op, const place_t<G> &place, int index, bool key)
     {
-        load_words<RUN, T>(words[0], from + place.low, place.active);
-        load_words<RUN, T>(words[1], from + place.high, place.active);
         if (!place.rotated)
             return;
         const float *row = op.table + (int64_t)(index * 4 + (key ? 2 : 0)) * op.rotary_dim;
@@ -45,9 +40,24 @@ template <typename G> struct placed_t {
         load<RUN>(sine[0], row + op.rotary_dim + place.low);
         load<RUN>(sine[1], row + op.rotary_dim + place.high);
     }
+};
+
+/* A lane's part of one vector: fetch() starts the loads, finish() does the sums. */
+template <typename G> struct placed_t {
+    typedef typename G::T T;
+    static constexpr int RUN = G::PER / 2;
+
+    typename packed_t<RUN, T>::word words[2][packed_t<RUN, T>::WORDS];
+    float low[RUN], high[RUN]; /* once finished */
+
+    __device__ __forceinline__ void fetch(const place_t<G> &place, const T *from)
+    {
+        load_words<RUN, T>(words[0], from + place.low, place.active);
+        load_words<RUN, T>(words[1], from + place.high, place.active);
+    }
 
     /* Zeros in inactive lanes. By all lanes of the warp. */
-    __device__ __forceinline__ void finish(const attention_t &op, const place_t<G> &place, bool key)
+    __device__ __forceinline__ void finish(const attention_t &op, const place_t<G> &place, const rotation_t<G> &rotation, bool key)
     {
         const head_norm_t &norm = key ? op.norm_k : op.norm_q;
 
@@ -58,17 +68,24 @@ template <typename G> struct placed_t {
         if (!place.rotated)
             return;
         if (op.interleaved && RUN > 1) {
-            turn_neighbours(low, cosine[0], sine[0]);
-            turn_neighbours(high, cosine[1], sine[1]);
+            turn_neighbours(low, rotation.cosine[0], rotation.sine[0]);
+            turn_neighbours(high, rotation.cosine[1], rotation.sine[1]);
             return;
         }
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
             float first = low[i], second = high[i];
 
-            low[i] = first * cosine[0][i] - second * sine[0][i];
-            high[i] = second * cosine[1][i] + first * sine[1][i];
+            low[i] = first * rotation.cosine[0][i] - second * rotation.sine[0][i];
+            high[i] = second * rotation.cosine[1][i] + first * rotation.sine[1][i];
         }
+    }
+
+    /* Queries take op.scale, and the base of the exponentials, along. */
+    __device__ __forceinline__ void finish_query(const attention_t &op, const place_t<G> &place, const rotation_t<G> &rotation)
+    {
+        finish(op, place, rotation, false);
+        multiply(op.scale * (float)M_LOG2E);
     }
 
     __device__ __forceinline__ void normalise(const head_norm_t &norm, const place_t<G> &place, int head_dim)

@@ -169,16 +169,22 @@ template <int COUNT, typename T> static __device__ __forceinline__ void store_sh
         reinterpret_cast<typename packed::word *>(to)[i] = words[i];
 }
 
-/* To global memory. */
+/* To global memory; a plain store may be split into its fields. */
+template <int COUNT, typename T>
+static __device__ __forceinline__ void store_words(T *to,
+                                                   const typename packed_t<COUNT, T>::word (&words)[packed_t<COUNT, T>::WORDS])
+{
+#pragma unroll
+    for (int i = 0; i < packed_t<COUNT, T>::WORDS; i++)
+        __stwb(reinterpret_cast<typename packed_t<COUNT, T>::word *>(to) + i, words[i]);
+}
+
 template <int COUNT, typename T> static __device__ __forceinline__ void store(T *to, const float (&from)[COUNT])
 {
-    typedef packed_t<COUNT, T> packed;
-    typename packed::word words[packed::WORDS];
+    typename packed_t<COUNT, T>::word words[packed_t<COUNT, T>::WORDS];
 
     pack<COUNT, T>(words, from);
-#pragma unroll
-    for (int i = 0; i < packed::WORDS; i++)
-        __stwb(reinterpret_cast<typename packed::word *>(to) + i, words[i]); /* a plain one may be split into its fields */
+    store_words<COUNT, T>(to, words);
 }
 
 /* Sum over the WIDTH lanes of a group, in every lane of it: the same tree always. */
