@@ -5,10 +5,7 @@
  * small decodes time; attention_query.cu has them. */
 #include "gpuworker/backend/cuda/attention_op.cuh"
 
-enum {
-    DECODE_BLOCKS_A_SM = 3,
-    SMS = 132, /* of an H100 or H200 */
-};
+enum { DECODE_BLOCKS_A_SM = 3 };
 
 template <typename G>
 static __global__ void __launch_bounds__(ATTENTION_THREADS, DECODE_BLOCKS_A_SM)

@@ -9,7 +9,7 @@ enum {
     FEW_TOKENS = 16,
     FEW_WIDTH = 2 * WARP, /* head_dim, at most */
     KEY_LANES = WARP / FEW_TOKENS,
-    FEW_WARPS = 132 * 16,  /* at most: more of them are work, of which attention_rows.cu makes less */
+    FEW_WARPS = SMS * 16,  /* at most: more of them are work, of which attention_rows.cu makes less */
     PITCH = FEW_WIDTH + 8, /* of keys in shared memory: the vectors that eight lanes read lie in different banks */
 };
 

@@ -18,7 +18,6 @@ enum {
     QUERY_WARPS_LEAST = 2, /* of queries that fill the GPU many times */
     WARPS_A_SM = 16,       /* of this kernel, by its registers */
     WARPS_A_SM_ONCE = 20,  /* likewise */
-    SMS = 132,             /* of an H100 or H200 */
     INDEX_PARTS = 4,       /* of WARP steps each, whose table rows a warp asks for before it knows the step */
 };
 

@@ -20,7 +20,6 @@ enum {
     CHUNK_KEYS = 128,            /* that are enough for a tile whose warps each see all */
     PLACE_TOKENS = 200,          /* worth a kernel of its own (attention_place.cu), if several tiles see them, */
     PLACE_TOKENS_MANY = 48,      /* and more than these where blocks are many */
-    MULTIPROCESSORS = 132,       /* of an H100 or H200 */
 };
 
 /* How the work is cut. */
@@ -423,7 +422,7 @@ template <typename G> static int tiles_launch(const attention_t &op, cudaStream_
 
     for (int parts = ALONE; parts > 1; parts /= 2) {
         cut_t cut = cut_for(op, ALONE, parts, 1);
-        if (op.rows * op.heads * cut.tiles <= MULTIPROCESSORS)
+        if (op.rows * op.heads * cut.tiles <= SMS)
             return tiles_launch_alone<G, ALONE>(op, cut, stream);
     }
     if constexpr (WIDTH > NARROW)

@@ -18,7 +18,11 @@
 #define CUDA_OVERLAP 1
 #endif
 
-enum { WARP = 32, SHARED_BYTES_DEFAULT = 48 * 1024 };
+enum {
+    WARP = 32,
+    SHARED_BYTES_DEFAULT = 48 * 1024,
+    SMS = 132, /* multiprocessors of an H100 or H200, which sizes are chosen for */
+};
 
 /* Launches `kernel` with `cluster` blocks a cluster (1: none) and returns a backend status that names the op. */
 template <typename... Parameters, typename... Arguments>

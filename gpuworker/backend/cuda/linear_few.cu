@@ -201,7 +201,7 @@ static bool is_narrow(const backend_linear_t *op)
 {
     int64_t columns = blocks_for(op->weight->tensor.dim[0], TILES_MOST * TILE);
 
-    return op->rows > GROUP && op->weight->tensor.dim[1] <= SHORT && columns * blocks_for(op->rows, HALF) <= FEW_BLOCKS_MOST;
+    return op->rows > GROUP && op->weight->tensor.dim[1] <= SHORT && columns * blocks_for(op->rows, HALF) <= SMS;
 }
 
 /* Rows of a block: shared out evenly; under a norm with several conditions all rows of a block have one. */
@@ -238,7 +238,7 @@ static int tiles_for(const backend_linear_t *op)
 {
     static const int choices[] = {TILES_MOST, 4, 3, 2, 1};
     int64_t out = op->weight->tensor.dim[0], groups = blocks_for(op->rows, rows_each(op));
-    int64_t blocks_most = is_narrow(op) ? FEW_BLOCKS_MOST / 2 : FEW_BLOCKS_MOST;
+    int64_t blocks_most = is_narrow(op) ? SMS / 2 : SMS;
     bool swiglu = op->activation == BACKEND_ACT_SWIGLU;
     int best = 0;
 

@@ -11,8 +11,7 @@ enum {
     NARROW_WARPS = 12, /* under narrow blocks, whose lanes have the registers to spare */
     FEW_ROWS_MOST = 32,
     FEW_SHARED_MOST = 227 << 10,
-    FEW_BLOCKS_MOST = 132, /* multiprocessors of an H100 or H200 */
-    TILE = 8,              /* outputs of one mma */
+    TILE = 8, /* outputs of one mma */
     TILES_MOST = 6,
     HALF = 8,         /* rows of x that a lane holds one of; an mma takes two halves */
     GROUP = 2 * HALF, /* the most rows of a block */
