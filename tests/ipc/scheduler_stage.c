@@ -169,6 +169,13 @@ void stage_close_history(uint32_t symbols)
         stage_close_bars(symbol, STAGE_HISTORY);
 }
 
+void stage_begin(uint32_t symbols)
+{
+    stage_create_segment();
+    stage_close_history(symbols);
+    stage_start_scheduler();
+}
+
 /* ---- the workers ----------------------------------------------------------------------------------------------------------------- */
 
 static void *connect_as(const char *identity)

@@ -43,6 +43,9 @@ void stage_start_scheduler(void);
 pid_t stage_spawn(const char *file); /* another one */
 int stage_wait_exit(pid_t pid);      /* its exit code */
 
+/* A segment, history of so many symbols, a scheduler. */
+void stage_begin(uint32_t symbols);
+
 /* Of the scheduler's page. */
 uint64_t stage_counter(shm_counter_t id);
 void stage_wait_counter(shm_counter_t id, uint64_t least);

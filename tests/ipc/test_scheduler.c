@@ -97,9 +97,7 @@ static void a_runtime_directory_that_others_can_write_is_refused(void **state)
 static void a_second_scheduler_is_refused(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     assert_int_equal(stage_wait_exit(stage_spawn(stage.config_file)), 1);
@@ -112,9 +110,7 @@ static void a_second_scheduler_is_refused(void **state)
 static void sigterm_waits_for_what_is_in_flight_and_drains_the_workers(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(100);
-    stage_start_scheduler();
+    stage_begin(100);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     kill(stage.scheduler, SIGTERM);
@@ -140,9 +136,7 @@ static void sigterm_ends_at_the_deadline_when_a_worker_does_not_answer(void **st
 {
     (void)state;
     stage_configure("heartbeat = 10s\ndeadline = 200ms");
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     stage_expect_assign(&worker);
     kill(stage.scheduler, SIGTERM);
@@ -177,9 +171,7 @@ static void each_of_many_bars_is_assigned_in_order(void **state)
     (void)state;
     enum { BARS = 1000 };
     static int64_t to_sent_ns[BARS], to_received_ns[BARS];
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     for (uint64_t i = 0; i < BARS; i++) {

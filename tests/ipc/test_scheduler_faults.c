@@ -19,9 +19,7 @@ static void a_silent_workers_batch_goes_to_another_worker(void **state)
 {
     (void)state;
     stage_configure("heartbeat = 50ms\nheartbeat_liveness = 4");
-    stage_create_segment();
-    stage_close_history(5);
-    stage_start_scheduler();
+    stage_begin(5);
     stage_worker_t dying = stage_open_worker("dying", 1);
     wire_assign_t lost = stage_expect_assign(&dying);
     assert_int_equal(lost.count, 5);
@@ -41,9 +39,7 @@ static void a_silent_workers_batch_goes_to_another_worker(void **state)
 static void a_restarted_worker_gets_its_batch_again_at_once(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(4);
-    stage_start_scheduler();
+    stage_begin(4);
     stage_worker_t first = stage_open_worker("worker.0", 1);
     wire_assign_t lost = stage_expect_assign(&first);
     stage_worker_t second = stage_open_worker("worker.0", 2); /* takes the name over while the old connection is still there */
@@ -62,9 +58,7 @@ static void a_batch_that_misses_its_deadline_goes_to_another_worker(void **state
 {
     (void)state;
     stage_configure("heartbeat = 10s\ndeadline = 300ms");
-    stage_create_segment();
-    stage_close_history(4);
-    stage_start_scheduler();
+    stage_begin(4);
     stage_worker_t stuck = stage_open_worker("stuck", 1);
     wire_assign_t missed = stage_expect_assign(&stuck);
     stage_worker_t other = stage_open_worker("other", 2);
@@ -82,9 +76,7 @@ static void a_batch_that_misses_its_deadline_goes_to_another_worker(void **state
 static void a_symbol_that_kills_workers_is_quarantined_alone(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(6);
-    stage_start_scheduler();
+    stage_begin(6);
     uint32_t pid = 1;
     stage_worker_t worker = stage_open_worker("worker.0", pid);
     while (stage_counter(SHM_COUNTER_SYMBOLS_QUARANTINED) == 0 || stage_counter(SHM_COUNTER_SERIES_DONE) < 5) {
@@ -112,9 +104,7 @@ static void a_restarted_scheduler_is_told_again_who_is_there(void **state)
 {
     (void)state;
     stage_configure("heartbeat = 50ms\nheartbeat_liveness = 100");
-    stage_create_segment();
-    stage_close_history(2);
-    stage_start_scheduler();
+    stage_begin(2);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     while (!*worker.scheduler)
@@ -143,9 +133,7 @@ static void a_restarted_ingest_goes_on_in_the_same_segment(void **state)
 {
     (void)state;
     stage_configure("heartbeat = 50ms\nheartbeat_liveness = 100");
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     stage_say_done(&worker, &assign);
@@ -162,9 +150,7 @@ static void a_new_segment_is_joined_and_starts_afresh(void **state)
 {
     (void)state;
     stage_configure("heartbeat = 50ms\nheartbeat_liveness = 100");
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     stage_say_done(&worker, &assign);
@@ -186,9 +172,7 @@ static void a_new_segment_is_joined_and_starts_afresh(void **state)
 static void an_outrun_scheduler_forecasts_the_newest_bars(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     stage_say_done(&worker, &assign);
@@ -211,9 +195,7 @@ static void an_outrun_scheduler_forecasts_the_newest_bars(void **state)
 static void messages_that_are_none_are_rejected_and_change_nothing(void **state)
 {
     (void)state;
-    stage_create_segment();
-    stage_close_history(1);
-    stage_start_scheduler();
+    stage_begin(1);
     stage_worker_t worker = stage_open_worker("worker.0", 1);
     wire_assign_t assign = stage_expect_assign(&worker);
     srandom(3);
