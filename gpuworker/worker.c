@@ -264,7 +264,10 @@ static int handle_assign(worker_t *worker, const void *data, size_t bytes)
         return rc;
     worker->batch_id = assign.batch_id;
     beat_set_batch(worker->beat, assign.batch_id);
-    if (!same_segment(worker, assign.epoch))
+    bool same = same_segment(worker, assign.epoch);
+    if (worker->device_failed)
+        return WIRE_OK; /* the batch is not answered: another worker gets it */
+    if (!same)
         refuse_stale(worker, &assign);
     else if (forecaster_run(worker->forecaster, worker->segment, &assign) < 0)
         worker->device_failed = true;
